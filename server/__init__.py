@@ -1,0 +1,1 @@
+"""Wattgate's server."""

@@ -1,0 +1,51 @@
+"""Talks to a running control plane on behalf of a command."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from server.config import load_config
+from server.errors import StartError, WattgateError
+
+__all__ = ["add_target", "call"]
+
+_TIMEOUT_S = 120.0
+"""Loading an adapter on every replica can take a while."""
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """Where the control plane is: by its configuration file, or by its URL."""
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--config", type=Path, metavar="FILE", help="the configuration file of the running gateway")
+    target.add_argument("--control", default="http://127.0.0.1:8081", metavar="URL", help="default: %(default)s")
+
+
+def call(arguments: argparse.Namespace, method: str, path: str, body: Any = None) -> Any:
+    """One request to the admin API; returns its JSON.
+
+    Raises `StartError` if nobody answers and `WattgateError` with the API's own words if it refuses.
+    """
+    url = arguments.control
+    if arguments.config is not None:
+        control = load_config(arguments.config).control
+        url = f"http://{control.host}:{control.port}"
+    try:
+        answer = httpx.request(method, url + path, json=body, timeout=_TIMEOUT_S, trust_env=False)
+    except httpx.HTTPError as exc:
+        raise StartError(
+            f"no control plane answers at {url} ({exc}). Start one: wattgate up --config FILE; or name it: --control URL."
+        ) from exc
+    if answer.is_error:
+        raise WattgateError(_message(answer))
+    return answer.json()
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"{answer.request.url} answered {answer.status_code}: {answer.text[:300]}"

@@ -1,0 +1,35 @@
+"""The configuration: one YAML file, checked whole before anything starts."""
+
+from server.config.load import load_config
+from server.config.settings import (
+    AdapterLimits,
+    AdapterSettings,
+    Config,
+    ControlSettings,
+    EnergySettings,
+    EngineOptions,
+    EngineSettings,
+    EnvironmentSettings,
+    GatewaySettings,
+    MeterSettings,
+    RestartSettings,
+    RoutingSettings,
+    TelemetrySettings,
+)
+
+__all__ = [
+    "AdapterLimits",
+    "AdapterSettings",
+    "Config",
+    "ControlSettings",
+    "EnergySettings",
+    "EngineOptions",
+    "EngineSettings",
+    "EnvironmentSettings",
+    "GatewaySettings",
+    "MeterSettings",
+    "RestartSettings",
+    "RoutingSettings",
+    "TelemetrySettings",
+    "load_config",
+]

@@ -1,0 +1,251 @@
+"""Every setting: its type, unit, default, range and meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+__all__ = [
+    "AdapterLimits",
+    "AdapterSettings",
+    "Config",
+    "ControlSettings",
+    "EnergySettings",
+    "EngineOptions",
+    "EngineSettings",
+    "EnvironmentSettings",
+    "GatewaySettings",
+    "MeterSettings",
+    "RestartSettings",
+    "RoutingSettings",
+    "TelemetrySettings",
+]
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)]
+"""A name that stands in file names and metric labels."""
+
+ModelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=200)]
+"""A public model id: hub ids have slashes, some names have colons."""
+
+Device = Annotated[str, StringConstraints(pattern=r"^(auto|cpu(:\d+(-\d+)?(,\d+(-\d+)?)*)?|gpu:\d+(,\d+)*)$")]
+
+MAX_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM accepts for --max-lora-rank."""
+
+
+class Settings(BaseModel):
+    """A section: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class EnvironmentSettings(Settings):
+    engine: Path = Field(
+        Path(".venv-engine"),
+        description="Virtual environment with vLLM; relative to the configuration file, else to the working directory.",
+    )
+    quant: Path = Field(Path(".venv-quant"), description="Virtual environment with the quantization tools.")
+
+
+class GatewaySettings(Settings):
+    host: str = Field("127.0.0.1", description="Address to listen on. Without API keys only loopback is allowed.")
+    port: int = Field(8080, ge=1, le=65535, description="Port of the OpenAI-compatible API.")
+    workers: int = Field(1, ge=1, le=64, description="Worker processes.")
+    max_body_bytes: int = Field(8 * 2**20, ge=1024, le=2**30, description="Largest request body; more is a 413.")
+    max_in_flight: int = Field(
+        1024, ge=1, le=100_000, description="Requests sent and not ended, a worker; more wait in the queue."
+    )
+    max_queue: int = Field(256, ge=0, le=100_000, description="Requests that may wait, a worker; more are a 429.")
+    queue_timeout_s: float = Field(10.0, gt=0, le=600, description="Longest wait in the queue; then a 429.")
+    connect_timeout_s: float = Field(5.0, gt=0, le=120, description="Longest wait for a connection to an engine.")
+    first_byte_timeout_s: float = Field(
+        600.0, gt=0, le=86_400, description="Longest wait for an engine's first byte (a whole answer's is its end)."
+    )
+    idle_timeout_s: float = Field(120.0, gt=0, le=86_400, description="Longest silence of an engine within an answer.")
+    max_connections_per_replica: int = Field(512, ge=1, le=100_000, description="Connections to one replica, a worker.")
+    max_record_backlog: int = Field(
+        100_000, ge=100, le=10_000_000, description="Records a worker holds while no control plane takes them."
+    )
+    drain_timeout_s: float = Field(30.0, ge=0, le=3600, description="Time for running requests at shutdown.")
+
+
+class ControlSettings(Settings):
+    host: str = Field("127.0.0.1", description="Address of the admin API, /metrics and the live page.")
+    port: int = Field(8081, ge=1, le=65535, description="Port of the admin API, /metrics and the live page.")
+
+
+class RestartSettings(Settings):
+    backoff_s: float = Field(1.0, gt=0, le=600, description="Wait before the first restart; doubles with each.")
+    max_backoff_s: float = Field(60.0, gt=0, le=3600, description="Longest wait before a restart.")
+    give_up_after: int = Field(5, ge=0, le=1000, description="Failed starts in a row before the engine is given up.")
+
+
+class AdapterLimits(Settings):
+    max_loaded: int = Field(2, ge=1, le=256, description="Adapters that may be loaded at a time (vLLM: --max-loras).")
+    max_rank: int = Field(
+        16, description=f"Largest rank (vLLM: --max-lora-rank), one of {', '.join(map(str, MAX_LORA_RANKS))}."
+    )
+
+    @field_validator("max_rank")
+    @classmethod
+    def _rank_that_vllm_takes(cls, value: int) -> int:
+        if value not in MAX_LORA_RANKS:
+            raise ValueError(f"must be one of {', '.join(map(str, MAX_LORA_RANKS))}")
+        return value
+
+
+class EngineOptions(Settings):
+    """vLLM's common options, typed; every other key is passed on as `--key-with-dashes value`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, validate_default=True)
+
+    max_model_len: int | None = Field(None, ge=1, description="Longest prompt plus answer, tokens.")
+    max_num_seqs: int | None = Field(None, ge=1, description="Requests in one batch.")
+    max_num_batched_tokens: int | None = Field(None, ge=1, description="Tokens in one step.")
+    gpu_memory_utilization: float | None = Field(None, gt=0, le=1, description="Share of a GPU's memory to take.")
+    kv_cache_gib: float | None = Field(
+        None, gt=0, le=4096, description="KV cache on the CPU, GiB (VLLM_CPU_KVCACHE_SPACE); default 1."
+    )
+    tensor_parallel_size: int | None = Field(None, ge=1, description="GPUs that share each layer.")
+    pipeline_parallel_size: int | None = Field(None, ge=1, description="GPUs that share the layers.")
+    data_parallel_size: int | None = Field(None, ge=1, description="Copies behind one port.")
+    cpu_offload_gb: float | None = Field(None, ge=0, description="Weights kept in the host's memory, GiB a GPU.")
+    kv_cache_dtype: str | None = Field(None, description="`auto`, `fp8`, …")
+    dtype: str | None = Field(None, description="`auto`, `bfloat16`, `float16`, `float32`.")
+    quantization: str | None = Field(None, description="Method, if the checkpoint does not name it.")
+    enforce_eager: bool | None = Field(None, description="No graph capture: starts faster, runs slower on a GPU.")
+    enable_prefix_caching: bool | None = Field(None, description="Reuse the KV of equal prefixes.")
+    enable_chunked_prefill: bool | None = Field(None, description="Mix prefill chunks with decode steps.")
+    speculative_config: dict[str, Any] | None = Field(None, description="Speculative decoding, as vLLM's JSON.")
+    trust_remote_code: bool | None = Field(None, description="Run code that comes with the checkpoint.")
+
+
+class EngineSettings(Settings):
+    name: Name = Field(description="The replica's name: unique; stands in file names and metrics.")
+    model: ModelId = Field(description="The base model's public id.")
+    variant: Name | None = Field(None, description="The configuration's name, unique a model; default: the precision.")
+    precision: Name | None = Field(None, description="`bf16`, `int4`, …; default: read from the checkpoint.")
+    checkpoint: str | None = Field(None, description="Folder (relative to this file), or `hf:org/name`.")
+    kind: str = Field(
+        "", description="The engine's make: `vllm` or `openai`; default: `openai` with a url, else `vllm`."
+    )
+    launcher: str = Field("", description="`local` or `external`; default: `external` with a url, else `local`.")
+    task: Literal["generate", "embed", "score"] = Field("generate", description="Decides which endpoints it serves.")
+    device: Device = Field("auto", description="`auto`, `cpu`, `cpu:1-3,5` (cores), `gpu:0` or `gpu:0,1`.")
+    options: EngineOptions = Field(default_factory=EngineOptions, description="Options of the engine.")
+    adapters: AdapterLimits | None = Field(None, description="Present: the engine can load adapters.")
+    url: str | None = Field(None, description="An engine that runs already: `http://host:port`, without `/v1`.")
+    upstream_model: str | None = Field(None, description="What the engine at `url` calls the model; default: `model`.")
+    api_key_env: str | None = Field(None, description="Environment variable with the key for `url`.")
+    ready_timeout_s: float = Field(600.0, gt=0, le=86_400, description="Longest start.")
+    restart: RestartSettings = Field(default_factory=RestartSettings, description="What follows a crash.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            has_url = bool(data.get("url"))
+            data = {"kind": "openai" if has_url else "vllm", "launcher": "external" if has_url else "local", **data}
+        return data
+
+    @field_validator("url")
+    @classmethod
+    def _url_of_a_server(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must look like http://host:port or https://host")
+        if parts.query or parts.fragment or parts.username:
+            raise ValueError("must have no query, fragment or user; give the key by api_key_env")
+        return value.rstrip("/").removesuffix("/v1")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.launcher == "local" and self.checkpoint is None:
+            raise ValueError("needs `checkpoint` (an engine to start) or `url` (an engine that runs already)")
+        if self.url is not None and self.launcher == "local":
+            raise ValueError("has a `url`, so its launcher is `external`; remove one of the two")
+        if self.launcher == "external" and self.url is None:
+            raise ValueError("needs a `url`: an external engine runs already")
+        if self.url is not None and self.precision is None and self.variant is None:
+            raise ValueError("needs `precision`: it cannot be read from an engine that runs elsewhere")
+        return self
+
+
+class AdapterSettings(Settings):
+    name: ModelId = Field(description="The adapter's public id; one namespace with the models.")
+    model: ModelId = Field(description="The base model it was trained on.")
+    path: str = Field(description="Folder with adapter_config.json, relative to this file.")
+
+
+class RoutingSettings(Settings):
+    between_replicas: str = Field(
+        "least_outstanding", description="Policy among replicas of one variant: see server/gateway/routing."
+    )
+
+
+class MeterSettings(Settings):
+    kind: str = Field(description="`nvml` or `cpu_estimate`: see server/energy.")
+    idle_watts: float = Field(20.0, ge=0, le=10_000, description="cpu_estimate: power of the idle package, W.")
+    watts_per_core: float = Field(8.0, ge=0, le=1000, description="cpu_estimate: power a busy core adds, W.")
+
+
+class EnergySettings(Settings):
+    meters: list[MeterSettings] | Literal["auto"] = Field(
+        "auto", description="`auto`: NVML where there is a GPU, else cpu_estimate."
+    )
+    interval_s: float = Field(1.0, ge=0.2, le=60, description="Between two meter readings.")
+    hold_s: float = Field(10.0, ge=0, le=600, description="Longest wait for running requests before a window closes.")
+
+
+class TelemetrySettings(Settings):
+    max_adapters: int = Field(50, ge=1, le=10_000, description="Adapter names on metrics; more become `other`.")
+    max_tenants: int = Field(100, ge=1, le=10_000, description="Tenant names on metrics; more become `other`.")
+    max_series: int = Field(10_000, ge=1000, le=1_000_000, description="Series budget of /metrics.")
+
+
+class Config(Settings):
+    """The whole file."""
+
+    state_dir: Path = Field(
+        Path("~/.local/state/wattgate"), description="Sockets, process ids, logs. One running gateway a folder."
+    )
+    environments: EnvironmentSettings = Field(default_factory=EnvironmentSettings)
+    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    control: ControlSettings = Field(default_factory=ControlSettings)
+    routing: RoutingSettings = Field(default_factory=RoutingSettings)
+    energy: EnergySettings = Field(default_factory=EnergySettings)
+    telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
+    engines: list[EngineSettings] = Field(min_length=1, description="The replicas.")
+    adapters: list[AdapterSettings] = Field(default_factory=list, description="Loaded at start.")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        _refuse_twins("engines", [engine.name for engine in self.engines])
+        _refuse_twins("adapters", [adapter.name for adapter in self.adapters])
+        return self
+
+    @model_validator(mode="after")
+    def _adapters_have_a_model(self) -> Self:
+        models = {engine.model for engine in self.engines}
+        for adapter in self.adapters:
+            if adapter.model not in models:
+                raise ValueError(
+                    f"adapters: {adapter.name!r} names the model {adapter.model!r}, which no engine serves; "
+                    f"served are {', '.join(sorted(models))}"
+                )
+            if adapter.name in models:
+                raise ValueError(f"adapters: {adapter.name!r} is also the id of a model; ids share one namespace")
+        return self
+
+
+def _refuse_twins(section: str, names: list[str]) -> None:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise ValueError(
+                f"{section}: two entries are named {name!r} ({section}[{names.index(name)}] and {section}[{index}])"
+            )
