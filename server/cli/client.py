@@ -37,7 +37,8 @@ def call(arguments: argparse.Namespace, method: str, path: str, body: Any = None
         answer = httpx.request(method, url + path, json=body, timeout=_TIMEOUT_S, trust_env=False)
     except httpx.HTTPError as exc:
         raise StartError(
-            f"no control plane answers at {url} ({exc}). Start one: wattgate up --config FILE; or name it: --control URL."
+            f"no control plane answers at {url} ({exc}). "
+            "Start one (wattgate up --config FILE) or name it (--control URL)."
         ) from exc
     if answer.is_error:
         raise WattgateError(_message(answer))
