@@ -1,0 +1,19 @@
+"""Kinds of drawing: one file each, all in this table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from grafana.panels.lines import Lines
+from grafana.panels.panel import Drawing, Panel, draw, ref_id
+from grafana.panels.states import States
+from grafana.panels.table import Column, Table
+
+__all__ = ["PANEL_KINDS", "Column", "Drawing", "Lines", "Panel", "States", "Table", "draw", "ref_id"]
+
+PANEL_KINDS: Final[Mapping[str, type[Drawing]]] = {
+    "lines": Lines,
+    "states": States,
+    "table": Table,
+}
