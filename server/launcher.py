@@ -53,6 +53,8 @@ class _Child:
     name: str
     argv: list[str]
     fds: tuple[int, ...]
+    cores: tuple[int, ...]
+    """Empty: wherever the launcher may run."""
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     restart_at: float | None = None
@@ -69,7 +71,7 @@ class _Child:
             pass_fds=self.fds,
             start_new_session=True,
             stdin=subprocess.DEVNULL,
-            preexec_fn=functools.partial(_in_child, os.getpid()),  # noqa: PLW1509  # the launcher has one thread
+            preexec_fn=functools.partial(_in_child, os.getpid(), self.cores),  # noqa: PLW1509  # the launcher has one thread
         )
         self.started_at = time.monotonic()
         self.restart_at = None
@@ -164,6 +166,7 @@ def _why_not(host: str, port: int, setting: str, exc: OSError) -> str:
 
 def _children(plan: dict[str, Any], listeners: _Listeners) -> tuple[_Child, list[_Child]]:
     control_fd, bus_fd = listeners.control.fileno(), listeners.bus.fileno()
+    cores = tuple(plan["cores"])
     control = _Child(
         name="control plane",
         argv=[
@@ -171,23 +174,27 @@ def _children(plan: dict[str, Any], listeners: _Listeners) -> tuple[_Child, list
             *("--listen-fd", str(control_fd), "--bus-fd", str(bus_fd), "--launcher-pid", str(os.getpid())),
         ],
         fds=(control_fd, bus_fd),
+        cores=cores,
     )
     workers = [
         _Child(
             name=f"worker {slot}",
             argv=[*plan["gateway_argv"], "--slot", str(slot), "--listen-fd", str(listener.fileno())],
             fds=(listener.fileno(),),
+            cores=cores,
         )
         for slot, listener in enumerate(listeners.gateway)
     ]
     return control, workers
 
 
-def _in_child(launcher_pid: int) -> None:
-    """Between fork and exec: die with the launcher, take signals again."""
+def _in_child(launcher_pid: int, cores: tuple[int, ...]) -> None:
+    """Between fork and exec: die with the launcher, stay on the planes' cores, take signals again."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != launcher_pid:  # it died before the line above
         os._exit(1)
+    if cores:
+        os.sched_setaffinity(0, cores)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from server.config import Config, load_config
 from server.config.paths import runtime_dir
+from server.control.cores import gateway_cores
 from server.control.preflight import Problem, Resolved, preflight
 from server.errors import ConfigError, StartError
 
@@ -110,6 +111,7 @@ def _write_plan(config: Config, runtime: Path) -> Path:
         "control": {"host": config.control.host, "port": config.control.port},
         "drain_timeout_s": config.gateway.drain_timeout_s,
         "bus": str(bus),
+        "cores": sorted(gateway_cores(config)),
         "control_argv": [
             *(sys.executable, "-m", "server.control"),
             *("--config", str(settings), "--runtime", str(runtime)),

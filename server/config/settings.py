@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -71,10 +72,20 @@ class GatewaySettings(Settings):
     )
     drain_timeout_s: float = Field(30.0, ge=0, le=3600, description="Time for running requests at shutdown.")
 
+    @field_validator("host")
+    @classmethod
+    def _loopback(cls, value: str) -> str:
+        return _refuse_others_than_loopback(value)
+
 
 class ControlSettings(Settings):
     host: str = Field("127.0.0.1", description="Address of the admin API, /metrics and the live page.")
     port: int = Field(8081, ge=1, le=65535, description="Port of the admin API, /metrics and the live page.")
+
+    @field_validator("host")
+    @classmethod
+    def _loopback(cls, value: str) -> str:
+        return _refuse_others_than_loopback(value)
 
 
 class RestartSettings(Settings):
@@ -241,6 +252,20 @@ class Config(Settings):
             if adapter.name in models:
                 raise ValueError(f"adapters: {adapter.name!r} is also the id of a model; ids share one namespace")
         return self
+
+
+def _refuse_others_than_loopback(host: str) -> str:
+    """There are no API keys yet: whoever reaches the port may use it."""
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        raise ValueError(
+            "must be a loopback address (127.0.0.1, ::1, localhost): there are no API keys; "
+            "put a proxy that checks who asks in front of it"
+        )
+    return host
 
 
 def _refuse_twins(section: str, names: list[str]) -> None:

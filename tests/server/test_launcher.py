@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -27,6 +28,7 @@ def write_plan(folder: Path, *, workers: int = 1, control_argv: list[str] | None
         "control": {"host": "127.0.0.1", "port": ports.get("control") or free_port()},
         "drain_timeout_s": 1.0,
         "bus": str(folder / "bus.sock"),
+        "cores": [min(os.sched_getaffinity(0))],
         "control_argv": control_argv or [*FAKE, "control"],
         "gateway_argv": [*FAKE, "worker"],
     }
@@ -116,6 +118,13 @@ def test_death_of_the_launcher_takes_the_planes_along(launched: Launched) -> Non
     for process in daemon:  # a keeper watches the launcher itself; this stand-in does not
         process.kill()
     assert left == []
+
+
+def test_planes_stay_on_their_cores_and_the_launcher_does_not(launched: Launched) -> None:
+    first = min(os.sched_getaffinity(0))
+    assert os.sched_getaffinity(launched.ask("gateway")) == {first}
+    assert os.sched_getaffinity(launched.ask("control")) == {first}
+    assert os.sched_getaffinity(launched.process.pid) == os.sched_getaffinity(0)
 
 
 def test_several_workers_share_the_port(tmp_path: Path) -> None:

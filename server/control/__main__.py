@@ -1,0 +1,43 @@
+"""`python -m server.control`: the control plane, as the launcher starts it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import socket
+import sys
+from pathlib import Path
+
+import uvloop
+
+from server.clock import SystemClock
+from server.config import Config
+from server.control.app import ControlPlane
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Run until SIGTERM; the exit status 70 says that nothing can be served (see server/launcher.py)."""
+    parser = argparse.ArgumentParser(prog="python -m server.control")
+    parser.add_argument("--config", type=Path, required=True, help="the resolved configuration, JSON")
+    parser.add_argument("--runtime", type=Path, required=True)
+    parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--bus-fd", type=int, required=True)
+    parser.add_argument("--launcher-pid", type=int, required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="wattgate: %(message)s")
+    config = Config.model_validate_json(arguments.config.read_bytes())
+    with socket.socket(fileno=arguments.listen_fd) as listener, socket.socket(fileno=arguments.bus_fd) as bus:
+        plane = ControlPlane(
+            config, runtime_dir=arguments.runtime, launcher_pid=arguments.launcher_pid, clock=SystemClock()
+        )
+        gc.freeze()  # what is loaded now lives as long as the process: no collection need look at it
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(plane.run(listener, bus))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""One replica's life: start or take over, serve, fail, wait, start again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from server.clock import Clock
+from server.config import EngineSettings
+from server.control.backoff import Backoff
+from server.control.board import Board
+from server.control.health import HealthWatch
+from server.control.memory import MemoryBudget, NoMemoryNowError
+from server.control.race import first_of, to_the_end
+from server.control.readiness import Readiness, told_by_log
+from server.control.resolve import Resolved
+from server.control.scrape import EngineClient
+from server.engines import ENGINES, Engine
+from server.engines.launchers import LAUNCHERS, Order, Running
+from server.engines.process_tree import narrow, tree
+from server.errors import StartError
+from server.fleet import EngineState
+from server.units import Seconds
+
+__all__ = ["Life", "Surroundings", "Wish"]
+
+
+_GONE: Final[Mapping[str, Any]] = {
+    "url": None,
+    "api_key": None,
+    "pid": None,
+    "adapters": frozenset(),
+    "gauges": None,
+    "memory_bytes": None,
+}
+"""What is not known of an engine that does not run."""
+
+
+class Wish(Enum):
+    """What somebody wants of an engine that would otherwise just run."""
+
+    RESTART = "restart"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all lives share."""
+
+    board: Board
+    clock: Clock
+    announce: Callable[[str], None]
+    environment: Path
+    runtime_dir: Path
+    logs: Path
+    launcher_pid: int
+    environ: Mapping[str, str]
+    budget: MemoryBudget
+    gpu_turns: Mapping[int, asyncio.Lock]
+    """Engines that share a GPU start one after another: each looks at the free memory while it starts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    problem: str
+    permanent: bool
+    served: Seconds | None
+
+
+class Life:
+    """Owns one replica's row on the board. Cancelling `run` leaves the engine running, for the next to take over."""
+
+    def __init__(self, resolved: Resolved, around: Surroundings) -> None:
+        self._resolved: Final = resolved
+        self._around: Final = around
+        self._name: Final = resolved.settings.name
+        self._backoff = Backoff(resolved.settings.restart)
+        self._wish: Wish | None = None
+        self._wished = asyncio.Event()
+        self._restarts = 0
+        self._served_from: Seconds | None = None
+        self.client: EngineClient | None = None
+        """Another one in each life of the engine; None while there is none that serves."""
+
+    def wish(self, wish: Wish) -> None:
+        """Interrupts whatever it does. STOP is final."""
+        if self._wish is not Wish.STOP:
+            self._wish = wish
+        self._wished.set()
+
+    async def run(self, http: httpx.AsyncClient) -> None:
+        """Until somebody wishes a stop; the engine and all it started have ended then."""
+        while self._wish is not Wish.STOP:
+            self._wish = None
+            self._wished.clear()
+            ended, failure = await first_of(self._wished.wait(), self._one_life(http))
+            if ended == 0:
+                self._backoff.reset()
+            else:
+                await first_of(self._wished.wait(), self._recover(failure))
+            self._restarts += 1
+        self._set_state(EngineState.STOPPED, **_GONE)
+
+    async def _one_life(self, http: httpx.AsyncClient) -> _Failure:
+        self._served_from = None
+        self._set_state(EngineState.PENDING, **_GONE)
+        try:
+            # What is held only while it starts: a turn on its GPUs, a promise of memory.
+            async with contextlib.AsyncExitStack() as turn:
+                for gpu in self._resolved.place.gpus:
+                    await turn.enter_async_context(self._around.gpu_turns[gpu])
+                return await self._start_and_serve(http, turn)
+        except StartError as exc:
+            return _Failure(problem=str(exc), permanent=not isinstance(exc, NoMemoryNowError), served=None)
+        finally:
+            self.client = None
+
+    async def _start_and_serve(self, http: httpx.AsyncClient, turn: contextlib.AsyncExitStack) -> _Failure:
+        if self._resolved.problem is not None:
+            raise StartError(self._resolved.problem)
+        self._set_state(EngineState.STARTING)
+        running, cancelled = await to_the_end(self._obtain(turn))
+        try:
+            if cancelled is not None:
+                raise cancelled
+            return await self._serve(http, running, turn)
+        except asyncio.CancelledError:
+            if self._wish is None:
+                running.let_go()
+            else:
+                await running.stop()
+            raise
+
+    async def _obtain(self, turn: contextlib.AsyncExitStack) -> Running:
+        """Take over what runs, else start it."""
+        launcher, order = LAUNCHERS[self._resolved.settings.launcher], self._order()
+        running = await launcher.adopt(order)
+        if running is not None:
+            self._restarts = running.restarts
+            self._announce(f"taken over, process {running.pid}")
+        else:
+            turn.enter_context(self._around.budget.promise(self._resolved.memory_needed))
+            running = await launcher.launch(order)
+        self._set_state(
+            EngineState.STARTING,
+            url=running.url,
+            api_key=running.api_key,
+            pid=running.pid,
+            restarts=self._restarts,
+            log_path=None if running.log is None else str(running.log),
+        )
+        return running
+
+    async def _serve(self, http: httpx.AsyncClient, running: Running, turn: contextlib.AsyncExitStack) -> _Failure:
+        client = EngineClient(http, self._engine, running.url, running.api_key)
+        try:
+            _, end = await first_of(running.wait(), self._work(client, running, turn))
+        except StartError as exc:  # not ready in time
+            await running.stop()
+            return _Failure(problem=str(exc), permanent=False, served=None)
+        served_from = self._served_from
+        problem, permanent = await asyncio.to_thread(
+            told_by_log, self._engine, running, end, was_ready=served_from is not None
+        )
+        served = None if served_from is None else Seconds(self._around.clock.monotonic() - served_from)
+        return _Failure(problem=problem, permanent=permanent, served=served)
+
+    async def _work(self, client: EngineClient, running: Running, turn: contextlib.AsyncExitStack) -> None:
+        """From the first poll on; ends only by cancellation, or with `StartError` if it never gets ready."""
+        if running.pid is not None:
+            await self._become_ready(client, running)
+        await turn.aclose()
+        self.client = client
+        await HealthWatch(
+            board=self._around.board,
+            name=self._name,
+            client=client,
+            pid=running.pid,
+            gpus=self._resolved.place.gpus,
+        ).forever()
+
+    async def _become_ready(self, client: EngineClient, running: Running) -> None:
+        start = Readiness(
+            resolved=self._resolved,
+            engine=self._engine,
+            running=running,
+            client=client,
+            clock=self._around.clock,
+            announce=self._around.announce,
+        )
+        told = await start.wait()
+        if self._resolved.cores and running.pid is not None:
+            await asyncio.to_thread(narrow, tree(running.pid), self._resolved.cores)
+        self._served_from = self._around.clock.monotonic()
+        self.client = client
+        self._set_state(EngineState.READY, **told)
+        self._announce(f"ready, {start.elapsed():.0f} s after its start, serves {self._resolved.full_id}")
+
+    async def _recover(self, failure: _Failure) -> None:
+        """Wait as long as the settings say; for ever if it has been given up."""
+        wait = None if failure.permanent else self._backoff.failed(served=failure.served)
+        if wait is None:
+            self._set_state(EngineState.FAILED, problem=failure.problem, **_GONE)
+            self._announce(f"given up. {failure.problem}")
+            await self._wished.wait()
+            self._backoff.reset()
+            return
+        self._set_state(EngineState.BACKOFF, problem=failure.problem, **_GONE)
+        self._announce(f"{failure.problem}\n  It starts again in {wait:.0f} s.")
+        await asyncio.sleep(wait)
+
+    def _order(self) -> Order:
+        settings, around = self._resolved.settings, self._around
+        return Order(
+            name=self._name,
+            engine=self._engine,
+            spec=self._resolved.spec(around.environment),
+            url=settings.url,
+            api_key=self._key(settings),
+            launcher_pid=around.launcher_pid,
+            start_cores=tuple(sorted(self._resolved.start_cores)),
+            state_dir=around.runtime_dir / "engines",
+            log=around.logs / f"{self._name}.log",
+            restarts=self._restarts,
+        )
+
+    def _key(self, settings: EngineSettings) -> str | None:
+        if settings.api_key_env is None:
+            return None
+        if settings.api_key_env not in self._around.environ:
+            raise StartError(f"The environment variable {settings.api_key_env} (`api_key_env`) is not set. Export it.")
+        return self._around.environ[settings.api_key_env]
+
+    @property
+    def _engine(self) -> Engine:
+        return ENGINES[self._resolved.settings.kind]
+
+    def _set_state(self, state: EngineState, **changes: Any) -> None:
+        self._around.board.set(self._name, state=state, **{"problem": None, **changes})
+
+    def _announce(self, text: str) -> None:
+        self._around.announce(f"{self._name}: {text}")
