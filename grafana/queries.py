@@ -150,7 +150,7 @@ def model_size() -> Query:
 
 def model_bits_per_weight() -> Query:
     """Bits a weight, over the whole file."""
-    return _by_configuration(_max(BY_CONFIGURATION, f"wattgate_model_bits_per_weight{{{_ENGINE}}}"))
+    return _by_configuration(f"8 * {_max(BY_CONFIGURATION, f'wattgate_model_bytes_per_weight{{{_ENGINE}}}')}")
 
 
 def engine_facts() -> Query:

@@ -113,7 +113,7 @@ def _of_engine(item: Configuration, scrapes: int) -> Iterator[str]:
     yield _line("wattgate_memory_bytes", item.size_bytes, **item.labels, kind="weights")
     yield _line("wattgate_model_parameters", 4_200_000, **item.labels)
     yield _line("wattgate_model_size_bytes", item.size_bytes, **item.labels)
-    yield _line("wattgate_model_bits_per_weight", 8 * item.size_bytes / 4_200_000, **item.labels)
+    yield _line("wattgate_model_bytes_per_weight", item.size_bytes / 4_200_000, **item.labels)
 
 
 def _histogram(name: str, count: int, labels: dict[str, str]) -> Iterator[str]:
