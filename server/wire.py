@@ -250,8 +250,8 @@ ToWorker = Snapshot | Ack | Drain
 # --- framing ----------------------------------------------------------------------------------------------------------
 
 _encoder = msgspec.msgpack.Encoder()
-_to_control = msgspec.msgpack.Decoder(ToControl)
-_to_worker = msgspec.msgpack.Decoder(ToWorker)
+_to_control: msgspec.msgpack.Decoder[ToControl] = msgspec.msgpack.Decoder(ToControl)
+_to_worker: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
 
 LENGTH_BYTES: Final = _LENGTH.size
 

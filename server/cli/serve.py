@@ -68,12 +68,12 @@ def _listed(path: Path, problems: list[Problem]) -> str:
 
 def _up(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config)
+    config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _lock(config.state_dir)  # first: a gateway that runs already explains a lack of memory
     _, problems = preflight(config)
     if problems:
         raise ConfigError(_listed(arguments.config, problems))
-    config.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     runtime = _own_runtime_dir(config.state_dir)
-    _lock(config.state_dir)
     plan = _write_plan(config, runtime)
     # The launcher takes over this process: it holds the sockets, and imports nothing that is loaded here.
     os.execv(sys.executable, [sys.executable, "-m", "server.launcher", str(plan)])  # noqa: S606  # no shell wanted

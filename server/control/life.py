@@ -17,13 +17,13 @@ from server.config import EngineSettings
 from server.control.backoff import Backoff
 from server.control.board import Board
 from server.control.health import HealthWatch
-from server.control.memory import MemoryBudget, NoMemoryNowError
+from server.control.memory import MemoryBudget
 from server.control.race import first_of, to_the_end
 from server.control.readiness import Readiness, told_by_log
 from server.control.resolve import Resolved
 from server.control.scrape import EngineClient
 from server.engines import ENGINES, Engine
-from server.engines.launchers import LAUNCHERS, Order, Running
+from server.engines.launchers import LAUNCHERS, Order, Running, TransientStartError
 from server.engines.process_tree import narrow, tree
 from server.errors import StartError
 from server.fleet import EngineState
@@ -118,7 +118,7 @@ class Life:
                     await turn.enter_async_context(self._around.gpu_turns[gpu])
                 return await self._start_and_serve(http, turn)
         except StartError as exc:
-            return _Failure(problem=str(exc), permanent=not isinstance(exc, NoMemoryNowError), served=None)
+            return _Failure(problem=str(exc), permanent=not isinstance(exc, TransientStartError), served=None)
         finally:
             self.client = None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+from server.engines.launchers import TransientStartError
 from server.errors import StartError
 from server.models import check_memory
 from server.units import Bytes
@@ -12,7 +13,7 @@ from server.units import Bytes
 __all__ = ["MemoryBudget", "NoMemoryNowError"]
 
 
-class NoMemoryNowError(StartError):
+class NoMemoryNowError(TransientStartError):
     """There is not enough memory now; there may be when others have ended."""
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from server.engines.launchers.external import ExternalLauncher
-from server.engines.launchers.launcher import Exit, Launcher, Order, Running
+from server.engines.launchers.launcher import Exit, Launcher, Order, Running, TransientStartError
 from server.engines.launchers.local import LocalLauncher
 
-__all__ = ["LAUNCHERS", "Exit", "Launcher", "Order", "Running"]
+__all__ = ["LAUNCHERS", "Exit", "Launcher", "Order", "Running", "TransientStartError"]
 
 LAUNCHERS: Final[Mapping[str, Launcher]] = {
     "external": ExternalLauncher(),

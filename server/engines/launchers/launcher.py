@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Protocol
 
 from server.engines.engine import Engine, StartSpec
+from server.errors import StartError
 from server.units import Seconds
 
-__all__ = ["Exit", "Launcher", "Order", "Running"]
+__all__ = ["Exit", "Launcher", "Order", "Running", "TransientStartError"]
+
+
+class TransientStartError(StartError):
+    """The same start may go well a little later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +78,7 @@ class Launcher(Protocol):
     """A way to get an engine running. Stateless: what must be remembered stands in the order's state folder."""
 
     async def launch(self, order: Order) -> Running:
-        """Start it; returns before it is ready. Raises `StartError` if it cannot be started."""
+        """Start it; returns before it is ready. Raises `StartError` if it cannot be started (or not now: transient)."""
 
     async def adopt(self, order: Order) -> Running | None:
         """Take over what an earlier control plane started, if the order wants just that; else end it and say None."""

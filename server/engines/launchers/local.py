@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from server.engines import keeper
-from server.engines.launchers.launcher import Exit, Order, Running
+from server.engines.launchers.launcher import Exit, Order, Running, TransientStartError
 from server.engines.launchers.state_file import EngineRecord, digest_of, exit_file, read_record, record_file
 from server.engines.log_file import rotate
 from server.errors import StartError
@@ -62,7 +62,7 @@ class LocalLauncher:
         record = read_record(record_file(order.state_dir, order.name))
         running = None if record is None else _LocalEngine.watch(order.state_dir, record)
         if running is None:
-            raise StartError(f"The keeper of {order.name!r} ended at once. See {order.log}.")
+            raise TransientStartError(f"The keeper of {order.name!r} ended at once. See {order.log}.")
         return running
 
     async def adopt(self, order: Order) -> Running | None:
@@ -182,7 +182,8 @@ def _start_keeper(order: Order, plan: dict[str, Any]) -> None:
             timeout=_HANDSHAKE_TIMEOUT_S,
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
-        raise StartError(f"Engine {order.name!r} could not be started: {exc}.") from exc
+        # A slow machine: should the keeper come up after all, the next try takes it over.
+        raise TransientStartError(f"Engine {order.name!r} could not be started: {exc}.") from exc
     if done.returncode != 0:
         raise StartError(f"Engine {order.name!r} could not be started: {_reason(done)}.")
 
