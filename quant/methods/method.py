@@ -1,0 +1,48 @@
+"""The contract of a quantization method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+
+from quant.safetensors_file import TensorSpec
+
+__all__ = ["Method", "Options"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a user may choose; None: the method's own default."""
+
+    group_size: int | None = None  # inputs that share a scale
+
+
+class Method(Protocol):
+    """Turns one weight matrix W (outputs N, inputs K) into the tensors that an engine loads, and back.
+
+    A method is a frozen value without state; equal inputs give equal bytes. Cost: a few passes over the matrix, on
+    the CPU, with a few copies of it in float32 in memory.
+    """
+
+    format: ClassVar[str]  # the compressed-tensors name of the layout on disk
+
+    def layout(self, weight: TensorSpec) -> Mapping[str, TensorSpec]:
+        """The tensors that replace `weight`, by the last part of their name, in the order they are written.
+
+        Raises `SchemeError`, without naming the layer, if the shape does not fit.
+        """
+
+    def quantize(self, weight: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        """Round `weight` (N, K), which is finite, into exactly the tensors of `layout`."""
+
+    def dequantize(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """The matrix (N, K), float32, that an engine computes with."""
+
+    def round_activations(self, inputs: torch.Tensor) -> torch.Tensor:
+        """What a layer's inputs (…, K) become before the product; the inputs themselves if they stay as they are."""
+
+    def config(self, ignore: Sequence[str]) -> dict[str, Any]:
+        """The `quantization_config` of config.json; `ignore` names the linear modules that stay as they are."""
