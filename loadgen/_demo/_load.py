@@ -24,11 +24,11 @@ class LoadShape:
 
     concurrency: int = 8
     prompt_tokens: int = 64
-    output_tokens: int = 24
+    output_tokens: int = 16
     warm_up_s: float = 0.5
-    run_time_s: int = 6
+    run_time_s: int = 12
     """At most; `requests` may end it before."""
-    requests: int = 160
+    requests: int = 140
     """Somewhat over the 130 that a 95th percentile needs."""
     seed: int = 1
 

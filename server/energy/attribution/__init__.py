@@ -1,0 +1,16 @@
+"""Attribution: which request, engine, account gets which joule.
+
+To add a method: one file with a class that keeps `Attribution`'s contract, one line in `ATTRIBUTIONS`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from server.energy.attribution.attribution import Account, Attribution, EngineUse, RequestUse, Share, Window
+from server.energy.attribution.token_share import TokenShare
+
+__all__ = ["ATTRIBUTIONS", "Account", "Attribution", "EngineUse", "RequestUse", "Share", "Window"]
+
+ATTRIBUTIONS: Final[Mapping[str, Callable[[], Attribution]]] = {
+    TokenShare.method: TokenShare,
+}

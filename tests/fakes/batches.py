@@ -1,0 +1,138 @@
+"""Records, batches and replicas with everything filled in that a test does not care about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from server.fleet import EngineGauges, EngineState, Replica
+from server.models.card import ModelCard
+from server.units import Bytes, Seconds
+from server.wire import PROTOCOL_VERSION, Batch, Hello, Outcome, RequestRecord, TokenTimes, WorkerGauges
+
+__all__ = ["CARD", "batch", "gauges", "record", "replica", "tokens", "worker"]
+
+CARD = ModelCard(
+    architecture="LlamaForCausalLM",
+    precision="int4",
+    dtype="bfloat16",
+    quantization="compressed-tensors",
+    scheme="pack-quantized group 128",
+    parameters=4_200_000,
+    linear_parameters=3_100_000,
+    size_bytes=Bytes(4_000_000),
+    bits_per_weight=7.6,
+    linear_bits_per_weight=4.25,
+    kv_bytes_per_token=Bytes(1024),
+    max_position=1024,
+)
+
+_RECORD = RequestRecord(
+    id="r1",
+    endpoint="chat",
+    tenant="alice",
+    requested_model="demo:int4",
+    model="demo",
+    variant="int4",
+    precision="int4",
+    adapter="none",
+    engine="demo-int4",
+    outcome=Outcome.OK,
+    status=200,
+    streamed=True,
+    cancelled_when=None,
+    retries=0,
+    received_at=1000.0,
+    queue_s=0.0,
+    sent_at=1000.0,
+    first_byte_at=1000.1,
+    first_token_at=1000.1,
+    last_token_at=1000.5,
+    upstream_done_at=1000.5,
+    ended_at=1000.5,
+    prompt_tokens=10,
+    cached_tokens=0,
+    output_tokens=5,
+    token_chunks=5,
+)
+
+_GAUGES = WorkerGauges(in_flight={}, queued=0, loop_lag_s=0.0, records_dropped=0, rejections={}, retries={})
+
+_REPLICA = Replica(
+    name="demo-int4",
+    model="demo",
+    variant="int4",
+    precision="int4",
+    task="generate",
+    kind="vllm",
+    launcher="local",
+    state=EngineState.READY,
+    since=Seconds(0.0),
+    url="http://127.0.0.1:1",
+    api_key="secret-of-the-engine",
+    upstream_model="demo:int4",
+    max_model_len=1024,
+    adapters=frozenset(),
+    restarts=0,
+    pid=100,
+    device="gpu:0",
+    cores=frozenset(),
+    card=CARD,
+    engine_version="0.32.0",
+    problem=None,
+    log_path=None,
+    memory_bytes=None,
+    gauges=None,
+)
+
+
+def record(**fields: Any) -> RequestRecord:
+    return msgspec.structs.replace(_RECORD, **fields)
+
+
+def tokens(times: Sequence[float], **fields: Any) -> TokenTimes:
+    stream = TokenTimes(
+        id="r1",
+        tenant="alice",
+        model="demo",
+        variant="int4",
+        precision="int4",
+        adapter="none",
+        engine="demo-int4",
+        sent_at=1000.0,
+        previous_at=None,
+        times=np.asarray(times, "<f8").tobytes(),
+    )
+    return msgspec.structs.replace(stream, **fields)
+
+
+def gauges(**fields: Any) -> WorkerGauges:
+    return msgspec.structs.replace(_GAUGES, **fields)
+
+
+def batch(
+    seq: int = 1,
+    *,
+    at: float = 1001.0,
+    records: Sequence[RequestRecord] = (),
+    streams: Sequence[TokenTimes] = (),
+    **fields: Any,
+) -> Batch:
+    """`fields` are the gauges'."""
+    return Batch(seq=seq, at=at, records=list(records), tokens=list(streams), gauges=gauges(**fields))
+
+
+def worker(boot: str = "boot-1", slot: int = 0) -> Hello:
+    return Hello(version=PROTOCOL_VERSION, slot=slot, pid=1, boot=boot)
+
+
+def replica(**fields: Any) -> Replica:
+    """`gauges` may be a dictionary: what it leaves out is None."""
+    said = fields.pop("gauges", None)
+    if isinstance(said, dict):
+        said = EngineGauges(**(dict.fromkeys(EngineGauges.__slots__) | said))
+    return replace(_REPLICA, gauges=said, **fields)
