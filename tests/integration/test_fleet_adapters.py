@@ -13,7 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.fleet import Fleet, chat, wait_until
+from tests.integration.fleet import ROOT, Fleet, chat, wait_until
+
+JSON = ROOT / "adapters" / "json"
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(600)]
 
@@ -96,7 +98,7 @@ def test_adapter_that_no_engine_can_serve_is_refused_with_the_reason(
         (["adapter", "load", "extra", "/no/such/folder", "--model", "demo"], "/no/such/folder"),
         (["adapter", "load", "extra", "/tmp", "--model", "nobody"], "nobody"),
         (["adapter", "load", "demo", "/tmp", "--model", "demo"], "demo"),
-        (["adapter", "load", "extra", "/tmp", "--model", "demo", "--variant", "int8"], "int8"),
+        (["adapter", "load", "extra", str(JSON), "--model", "demo", "--variant", "int8"], "int8"),
         (["adapter", "unload", "nothing"], "nothing"),
     ],
 )
