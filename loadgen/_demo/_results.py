@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from rich.console import Console
 from rich.table import Table
 
 from loadgen._demo._load import Measured
@@ -113,7 +116,7 @@ def _provenance_of_joules(measured: Sequence[Measured]) -> list[str]:
 def write_results(
     folder: Path, *, measured: Sequence[Measured], engines: Mapping[str, Mapping[str, Any]], problems: Sequence[str]
 ) -> None:
-    """`results.json` and `results.md`."""
+    """`results.json`, `results.md`, and `results.svg`: the tables as a terminal shows them."""
     folder.mkdir(parents=True, exist_ok=True)
     data = {
         "configurations": [
@@ -127,6 +130,20 @@ def write_results(
     (folder / "results.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     parts = [_markdown(load_grid(measured)), _markdown(size_grid(engines)), "\n".join(verdict(measured))]
     (folder / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    (folder / "results.svg").write_text(_picture(measured, engines), encoding="utf-8")
+
+
+def _picture(measured: Sequence[Measured], engines: Mapping[str, Mapping[str, Any]]) -> str:
+    console = Console(record=True, file=io.StringIO(), width=80)
+    console.print("$ make demo", highlight=False)
+    for grid in (load_grid(measured), size_grid(engines)):
+        console.print()
+        console.print(rich_table(grid))
+    console.print()
+    for line in verdict(measured):
+        console.print(line, markup=False, highlight=False)
+    # Without the web fonts that rich names: a picture fetches nothing.
+    return re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="wattgate demo"), flags=re.DOTALL)
 
 
 def _markdown(grid: Grid) -> str:

@@ -296,6 +296,9 @@ def test_once_loads_every_variant_and_adapter_and_ends_with_status_0(folder: Pat
     assert all(entry["ok"] == 12 and entry["joules_per_output_token"] for entry in results["configurations"])
     assert results["problems"] == []
     assert "| json:bf16 |" in (run / "results.md").read_text(encoding="utf-8")
+    picture = (run / "results.svg").read_text(encoding="utf-8")
+    assert "json:bf16" in picture
+    assert "url(http" not in picture
     assert gateway_is_gone(folder)
 
 
