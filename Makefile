@@ -73,7 +73,7 @@ arch: .venv/.dev ## who may import whom (import-linter)
 	@$(BIN)/lint-imports --no-cache
 
 unit: .venv/.dev ## unit and contract tests, scripted engines on real sockets
-	@$(BIN)/python -m pytest -m 'not fleet and not engine_env' $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not fleet and not engine_env' $(ARGS)
 
 docs-check: .venv/.dev
 	@$(BIN)/python -m server.docs check

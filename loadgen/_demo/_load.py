@@ -23,7 +23,7 @@ class LoadShape:
     """The same load for every configuration."""
 
     concurrency: int = 8
-    prompt_tokens: int = 64
+    prompt_tokens: int = 32
     output_tokens: int = 16
     warm_up_s: float = 0.5
     run_time_s: int = 12

@@ -1,0 +1,123 @@
+"""The worker's end of the bus: snapshots come in, batches go out, whoever the control plane is.
+
+The control plane may be away, or be another one on the next connection: the client connects again and again, says
+`Hello`, and sends every batch that was not acknowledged. Requests never wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from server.errors import WireError
+from server.gateway.records import Recorder
+from server.units import Seconds
+from server.wire import LENGTH_BYTES, Ack, Drain, Hello, Snapshot, decode_to_worker, encode, frame_length
+
+__all__ = ["FLUSH_EVERY", "BusClient"]
+
+FLUSH_EVERY: Final = Seconds(0.25)
+
+_FIRST_BACKOFF: Final = 0.02
+_MAX_BACKOFF: Final = 0.5
+
+_log = logging.getLogger("wattgate.gateway")
+
+
+class BusClient:
+    """Connects a worker's recorder and routing to the control plane for as long as `run` runs."""
+
+    def __init__(
+        self,
+        path: Path,
+        hello: Hello,
+        recorder: Recorder,
+        *,
+        on_snapshot: Callable[[Snapshot], None],
+        on_drain: Callable[[Seconds], None],
+        flush_every: Seconds = FLUSH_EVERY,
+    ) -> None:
+        self._path = path
+        self._hello = hello
+        self._recorder = recorder
+        self._on_snapshot = on_snapshot
+        self._on_drain = on_drain
+        self._flush_every = flush_every
+        self._acknowledged = asyncio.Event()
+        self._cut = asyncio.Event()
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        backoff = _FIRST_BACKOFF
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self._path)
+            except OSError:
+                pass
+            else:
+                await self._converse(reader, writer)
+                backoff = _FIRST_BACKOFF
+            await asyncio.sleep(backoff)
+            backoff = min(2 * backoff, _MAX_BACKOFF)
+
+    async def flush(self, timeout: Seconds) -> bool:
+        """Cut what is pending and wait until everything is acknowledged; False if that took too long."""
+        self._recorder.cut(even_if_empty=False)
+        self._cut.set()
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._recorder.all_acknowledged:
+                    self._acknowledged.clear()
+                    await self._acknowledged.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Talk until the control plane is gone."""
+        writer.write(encode(self._hello))
+        # Not a TaskGroup: one whose tasks fail in the turn in which it is cancelled forgets the cancellation.
+        both = [asyncio.ensure_future(self._receive(reader)), asyncio.ensure_future(self._send(writer))]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.wait(both)
+            writer.close()
+        for task in both:
+            problem = None if task.cancelled() else task.exception()
+            if isinstance(problem, OSError | EOFError | WireError):
+                _log.warning("the control plane is gone (%s); serving on with the last routing table", problem)
+            elif problem is not None:
+                raise problem
+
+    async def _receive(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            length = frame_length(await reader.readexactly(LENGTH_BYTES))
+            message = decode_to_worker(await reader.readexactly(length))
+            match message:
+                case Snapshot():
+                    self._on_snapshot(message)
+                case Ack():
+                    self._recorder.acknowledge(message.seq)
+                    self._acknowledged.set()
+                case Drain():
+                    self._on_drain(Seconds(message.timeout_s))
+
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        sent = 0
+        while True:
+            for batch in self._recorder.after(sent):
+                writer.write(encode(batch))
+                sent = batch.seq
+                await writer.drain()
+            self._cut.clear()
+            try:
+                async with asyncio.timeout(self._flush_every):
+                    await self._cut.wait()
+            except TimeoutError:
+                self._recorder.cut(even_if_empty=True)

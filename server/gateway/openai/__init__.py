@@ -1,0 +1,1 @@
+"""OpenAI's grammar: what requests, streams, answers and errors look like."""

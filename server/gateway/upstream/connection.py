@@ -1,0 +1,202 @@
+"""One HTTP/1.1 connection to an engine: bytes in, an answer's parts out."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Final, Protocol, cast
+
+import httptools
+
+from server.clock import Clock
+from server.units import Seconds
+
+__all__ = ["Connection", "Receiver"]
+
+_MAX_HEAD_BYTES: Final = 64 * 1024
+_SMALL_BODY_BYTES: Final = 64 * 1024
+_NO_BODY: Final = frozenset({204, 304})
+
+
+class Receiver(Protocol):
+    """Takes one answer, part by part, within the event loop's callback: microseconds, no waiting."""
+
+    def sent(self, at: Seconds) -> None:
+        """The request's last byte has left."""
+
+    def began(self, at: Seconds) -> None:
+        """The answer's first byte is there."""
+
+    def head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The answer's head is whole."""
+
+    def body(self, at: Seconds, data: bytes) -> None:
+        """What one read brought of the body."""
+
+    def end(self, at: Seconds) -> None:
+        """The answer is whole."""
+
+    def lost(self, why: str) -> None:
+        """The connection broke before the answer was whole."""
+
+
+class Connection(asyncio.Protocol):
+    """Carries one exchange after the other; `reusable` says whether it can carry another."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._receiver: Receiver | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._parts: list[bytes] = []
+        self._interim = False
+        self._until_close = False
+        self._whole = False
+        self._began = False
+        self._headed = False
+        self._unsent = False
+        self.reusable = False
+        self.idle_since = Seconds(0.0)
+        self.fresh = True
+        """It has not carried an answer yet."""
+
+    # --- for the exchange ---------------------------------------------------------------------------------------------
+
+    def send(self, receiver: Receiver, head: bytes, body: bytes) -> None:
+        """Send a request; `receiver` takes the answer."""
+        assert self._transport is not None
+        self._receiver = receiver
+        self._whole = self._began = self._headed = self._until_close = self.reusable = False
+        self._head_bytes = 0
+        if len(body) <= _SMALL_BODY_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+        if not self._unsent:
+            receiver.sent(self._clock.monotonic())
+
+    def release(self) -> None:
+        """The exchange is over."""
+        self._receiver = None
+        self.fresh = False
+        self.idle_since = self._clock.monotonic()
+
+    def pause(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Close at once; nothing more is received."""
+        self._receiver = None
+        self.reusable = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- asyncio ------------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        # Any unsent byte pauses writing, so that `resume_writing` tells when the last one left.
+        self._transport.set_write_buffer_limits(high=0)
+        raw = transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def pause_writing(self) -> None:
+        self._unsent = True
+
+    def resume_writing(self) -> None:
+        self._unsent = False
+        if self._receiver is not None:
+            self._receiver.sent(self._clock.monotonic())
+
+    def data_received(self, data: bytes) -> None:
+        receiver = self._receiver
+        if receiver is None or self._whole:  # nobody asked for this
+            self.abort()
+            return
+        at = self._clock.monotonic()
+        if not self._began:
+            self._began = True
+            receiver.began(at)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
+            self.reusable = False
+            if not self._whole:  # else only what follows the answer is wrong
+                self._break(f"sent something that is not HTTP ({exc})")
+                return
+        self._hand_on(receiver, at)
+        if not self._headed:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                self._break("sent a head without end")
+
+    def eof_received(self) -> None:
+        if self._until_close and self._receiver is not None:
+            self._whole = True
+            self._receiver.end(self._clock.monotonic())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.reusable = False
+        if not self._whole:
+            self._break(f"broke the connection ({exc})" if exc else "closed the connection")
+
+    def _hand_on(self, receiver: Receiver, at: Seconds) -> None:
+        """Give the receiver what one read brought, in one piece."""
+        parts = self._parts
+        if parts:
+            self._parts = []
+            receiver.body(at, parts[0] if len(parts) == 1 else b"".join(parts))
+        if self._whole:
+            receiver.end(at)
+
+    def _break(self, why: str) -> None:
+        receiver = self._receiver
+        self.abort()
+        if receiver is not None:
+            receiver.lost(why)
+
+    # --- httptools ----------------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._whole:
+            raise ValueError("a second answer to one request")
+        self._headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        self._interim = 100 <= status < 200
+        if self._interim or self._receiver is None:
+            return
+        self._headed = True
+        names = {name for name, _ in self._headers}
+        self._until_close = (
+            b"content-length" not in names and b"transfer-encoding" not in names and status not in _NO_BODY
+        )
+        self._receiver.head(status, self._headers)
+
+    def on_body(self, data: bytes) -> None:
+        self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            return
+        self._whole = True
+        self.reusable = (
+            self._parser.should_keep_alive()
+            and not self._unsent  # an answer before the request was sent: the rest of it would still go out
+            and self._transport is not None
+            and not self._transport.is_closing()
+        )

@@ -1,0 +1,143 @@
+"""A client that leaves frees the engine at once, whatever the request is waiting for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from tests.fakes.scripted_engine import EngineConnection, chunked, head, role, token, whole
+from tests.gateway.house import House, open_house, standing_still, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def silent(connection: EngineConnection) -> None:
+    await connection.until_gone()
+
+
+async def head_only(connection: EngineConnection) -> None:
+    connection.stream_head()
+    await connection.until_gone()
+
+
+async def role_only(connection: EngineConnection) -> None:
+    connection.stream_head()
+    connection.event(role())
+    await connection.until_gone()
+
+
+async def one_token(connection: EngineConnection) -> None:
+    connection.stream_head()
+    connection.event(role(), token("a"))
+    await connection.until_gone()
+
+
+async def half_an_answer(connection: EngineConnection) -> None:
+    connection.send(head(200, (b"content-length", b"100")), b"{")
+    await connection.until_gone()
+
+
+def request(*, stream: bool, padding: int = 0) -> bytes:
+    content = {"model": "demo:bf16", "messages": [], "stream": stream, "x": "y" * padding}
+    body = json.dumps(content).encode()
+    return b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+
+
+@pytest.mark.parametrize("padding", [0, 300_000], ids=["small body", "large body"])
+@pytest.mark.parametrize(
+    ("script", "stream", "until", "when", "status"),
+    [
+        (silent, True, None, "before_first_token", 499),
+        (silent, False, None, "before_first_token", 499),
+        (half_an_answer, False, None, "before_first_token", 499),
+        (head_only, True, b"\r\n\r\n", "before_first_token", 200),
+        (role_only, True, b"assistant", "before_first_token", 200),
+        (one_token, True, b'"content":"a"', "streaming", 200),
+    ],
+)
+async def test_client_that_leaves_stops_the_engine(
+    house: House, script: Callable[..., None], stream: bool, until: bytes | None, when: str, status: int, padding: int
+) -> None:
+    house.engine.then(script)
+    reader, writer = await house.dial()
+    writer.write(request(stream=stream, padding=padding))
+    connection = await house.engine.request()
+    if until is not None:
+        await reader.readuntil(until)
+    writer.close()
+    await connection.until_gone()
+    record = await house.control.record()
+    assert (record.outcome, record.cancelled_when, record.status) == ("cancelled", when, status)
+    assert house.worker.router.outstanding == {}
+    await house.know()
+
+
+async def test_client_that_leaves_the_queue_frees_its_place() -> None:
+    async with open_house(max_in_flight=1) as house:
+        await house.know()
+        house.engine.then(silent)
+        _, first = await house.dial()
+        first.write(request(stream=True))
+        engine = await house.engine.request()
+        _, second = await house.dial()
+        second.write(request(stream=True))
+        await until(lambda: house.worker.admission.queued == 1)
+        second.close()
+        record = await house.control.record()
+        assert (record.outcome, record.cancelled_when, record.engine) == ("cancelled", "queued", None)
+        assert house.worker.admission.queued == 0
+        first.close()
+        await engine.until_gone()
+        house.engine.then(whole({}))
+        assert (await house.chat()).status_code == 200
+
+
+async def test_client_that_leaves_with_half_a_body_sent_is_recorded(house: House) -> None:
+    _, writer = await house.dial()
+    writer.write(request(stream=False)[:-5])
+    await writer.drain()
+    await until(lambda: house.worker.visits.running == 1)
+    writer.close()
+    record = await house.control.record()
+    assert (record.outcome, record.cancelled_when, record.status) == ("cancelled", "queued", 499)
+    assert house.engine.requests == []
+
+
+async def test_client_that_stops_reading_makes_the_engine_wait_and_may_still_leave(house: House) -> None:
+    size = 64 * 2**20
+
+    async def endless(connection: EngineConnection) -> None:
+        connection.stream_head()
+        event = token("x" * 60_000)
+        connection.send(*[chunked(event)] * (size // len(event)))
+        await connection.until_gone()
+
+    house.engine.then(endless)
+    _, writer = await house.dial()
+    writer.write(request(stream=True))
+    connection = await house.engine.request()
+    await until(standing_still(connection.transport.get_write_buffer_size))
+    assert connection.transport.get_write_buffer_size() > size // 2
+    writer.transport.abort()
+    await connection.until_gone()
+    record = await house.control.record()
+    assert (record.outcome, record.cancelled_when) == ("cancelled", "streaming")
+
+
+@pytest.fixture
+async def two_houses() -> AsyncIterator[tuple[House, House]]:
+    async with open_house() as one, open_house() as other:
+        await one.know()
+        await other.know()
+        yield one, other
+
+
+async def test_two_gateways_in_a_process_know_nothing_of_one_another(two_houses: tuple[House, House]) -> None:
+    one, other = two_houses
+    await one.chat()
+    await one.control.record()
+    assert one.engine.requests
+    assert not other.engine.requests
+    assert not other.control.records

@@ -1,0 +1,163 @@
+"""The worker as a process, started as the launcher starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import pytest
+
+from server.config.settings import GatewaySettings
+from server.wire import Drain
+from tests.fakes.control_plane import FakeControlPlane
+from tests.fakes.scripted_engine import DONE, EngineConnection, ScriptedEngine, chunked, role, token
+from tests.gateway.house import candidate, replica, route, table
+
+pytestmark = pytest.mark.anyio
+
+CHAT = {"model": "demo", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+class Started:
+    """A worker process, its listening socket held here as the launcher holds it."""
+
+    def __init__(self, control: FakeControlPlane, engine: ScriptedEngine, port: int, folder: Path) -> None:
+        self.control, self.engine, self.port, self.folder = control, engine, port, folder
+        self.process: asyncio.subprocess.Process
+        self.client: httpx.AsyncClient
+
+    async def start(self, listener: socket.socket) -> None:
+        settings = self.folder / "gateway.json"
+        settings.write_text(GatewaySettings(drain_timeout_s=5).model_dump_json())
+        self.process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "server.gateway", "--settings", str(settings), "--slot", "2"),
+            *("--listen-fd", str(listener.fileno()), "--bus", str(self.folder / "bus")),
+            pass_fds=[listener.fileno()],
+        )
+        known = len(self.control.hellos)
+        await self.control.until(lambda: len(self.control.hellos) > known)
+
+    async def ended(self) -> int:
+        async with asyncio.timeout(15):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def started() -> AsyncIterator[tuple[Started, socket.socket]]:
+    with TemporaryDirectory(prefix="wg") as folder, socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        control = FakeControlPlane(Path(folder) / "bus")
+        async with (
+            ScriptedEngine().running() as engine,
+            control.running(),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+        ):
+            one = Started(control, engine, port, Path(folder))
+            one.client = client
+            control.push(table(1, [replica(engine.port)], route("demo", candidate())))
+            await one.start(listener)
+            try:
+                yield one, listener
+            finally:
+                if one.process.returncode is None:
+                    one.process.kill()
+                    await one.process.wait()
+
+
+async def ready(one: Started) -> None:
+    async with asyncio.timeout(10):
+        while (await one.client.get("/ready")).status_code != 200:  # noqa: ASYNC110  # another process
+            await asyncio.sleep(0.01)
+
+
+def pss_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def maps(pid: int) -> str:
+    return Path(f"/proc/{pid}/maps").read_text()
+
+
+async def test_worker_says_who_it_is_serves_and_ends_in_order_on_sigterm() -> None:
+    async with started() as (one, _):
+        assert (one.control.hellos[0].slot, one.control.hellos[0].pid) == (2, one.process.pid)
+        await ready(one)
+        assert (await one.client.post("/v1/chat/completions", json=CHAT)).status_code == 200
+        one.process.send_signal(signal.SIGTERM)
+        assert await one.ended() == 0
+        assert len(one.control.records) == 1
+
+
+@pytest.mark.parametrize("how", ["sigterm", "drain"])
+async def test_running_stream_is_finished_and_recorded_before_the_worker_ends(how: str) -> None:
+    finish = asyncio.Event()
+
+    async def script(connection: EngineConnection) -> None:
+        connection.stream_head()
+        connection.event(role(), token("a"))
+        await finish.wait()
+        connection.event(token("b"), DONE)
+        connection.send(chunked(b""))
+
+    async with started() as (one, _):
+        await ready(one)
+        one.engine.then(script)
+        async with one.client.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as response:
+            pieces = response.aiter_raw()
+            await anext(pieces)
+            if how == "sigterm":
+                one.process.send_signal(signal.SIGTERM)
+            else:
+                one.control.push(Drain(timeout_s=5))
+            finish.set()
+            rest = b"".join([piece async for piece in pieces])
+        assert rest.endswith(DONE)
+        assert await one.ended() == 0
+        assert [record.outcome for record in one.control.records] == ["ok"]
+
+
+async def test_stream_that_outlasts_the_drain_ends_with_an_error_event_and_a_record() -> None:
+    async def script(connection: EngineConnection) -> None:
+        connection.stream_head()
+        connection.event(role(), token("a"))
+        await connection.until_gone()
+
+    async with started() as (one, _):
+        await ready(one)
+        one.engine.then(script)
+        async with one.client.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as response:
+            pieces = response.aiter_raw()
+            await anext(pieces)
+            one.control.push(Drain(timeout_s=0.1))
+            rest = b"".join([piece async for piece in pieces])
+        assert b"shutting down" in rest
+        assert b"[DONE]" not in rest
+        assert await one.ended() == 0
+        assert [record.outcome for record in one.control.records] == ["truncated"]
+
+
+async def test_next_worker_serves_on_the_same_socket_what_came_while_there_was_none() -> None:
+    async with started() as (one, listener):
+        await ready(one)
+        one.process.kill()
+        await one.ended()
+        waiting = asyncio.ensure_future(one.client.get("/health"))
+        await one.start(listener)
+        assert (await waiting).status_code == 200
+        assert one.control.hellos[0].boot != one.control.hellos[1].boot
+
+
+async def test_idle_worker_is_small() -> None:
+    async with started() as (one, _):
+        await ready(one)
+        assert pss_kib(one.process.pid) < 80_000
+        assert "/numpy/" not in maps(one.process.pid)
+        assert "/torch/" not in maps(one.process.pid)

@@ -1,0 +1,193 @@
+"""Records and token times on their way to whatever control plane there is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from array import array
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from server.clock import SystemClock
+from server.gateway.bus import BusClient
+from server.gateway.openai.stream import StreamWatch
+from server.gateway.records import Recorder, TokenLog
+from server.gateway.trace import Trace
+from server.units import Seconds
+from server.wire import Ack, Drain, Hello, RequestRecord, WorkerGauges
+from tests.fakes.control_plane import FakeControlPlane
+from tests.fakes.scripted_engine import DONE, EngineConnection, chunked, role, token, whole
+from tests.gateway.house import House, candidate
+
+pytestmark = pytest.mark.anyio
+
+
+def gauges(dropped: int) -> WorkerGauges:
+    return WorkerGauges(in_flight={}, queued=0, loop_lag_s=0.0, records_dropped=dropped, rejections={}, retries={})
+
+
+def recorder(max_backlog: int = 1000) -> Recorder:
+    return Recorder(max_backlog=max_backlog, clock=SystemClock(), gauges=gauges)
+
+
+def record(name: str) -> RequestRecord:
+    return Trace(request_id=name, endpoint="chat", received_at=Seconds(1.0)).record(Seconds(2.0))
+
+
+def log() -> TokenLog:
+    return TokenLog(id="r", tenant="t", candidate=candidate(), sent_at=Seconds(1.0))
+
+
+def ids(control: FakeControlPlane) -> list[str]:
+    return [one.id for one in control.records]
+
+
+async def test_records_survive_control_planes_that_die_and_are_sent_once_when_acknowledged() -> None:
+    with TemporaryDirectory(prefix="wg") as folder:
+        bus, one = Path(folder) / "bus", recorder()
+        hello = Hello(version=1, slot=3, pid=1, boot="b")
+        client = BusClient(bus, hello, one, on_snapshot=lambda _: None, on_drain=lambda _: None)
+        task = asyncio.ensure_future(client.run())
+        one.add(record("a"))
+        first = FakeControlPlane(bus)
+        async with first.running():
+            await first.record()
+            one.add(record("b"))
+            first.acknowledges = False
+            await first.record(2)
+        one.add(record("c"))
+        second = FakeControlPlane(bus)
+        async with second.running():
+            await second.record(2)
+            assert await client.flush(Seconds(5))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert ids(first) == ["a", "b"]
+    assert ids(second) == ["b", "c"]
+    assert second.hellos == [hello]
+    numbers = [batch.seq for batch in second.batches]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+async def test_flush_without_a_control_plane_gives_up_in_time() -> None:
+    with TemporaryDirectory(prefix="wg") as folder:
+        one = recorder()
+        one.add(record("a"))
+        hello = Hello(version=1, slot=0, pid=1, boot="b")
+        client = BusClient(Path(folder) / "bus", hello, one, on_snapshot=lambda _: None, on_drain=lambda _: None)
+        assert not await client.flush(Seconds(0.01))
+
+
+async def test_worker_serves_on_while_the_control_plane_is_away_and_takes_the_next_ones_table(house: House) -> None:
+    house.control.hang_up()
+    house.engine.then(whole({"served": True}))
+    assert (await house.chat()).json() == {"served": True}
+    await house.control.until(lambda: len(house.control.hellos) == 2)
+    await house.know()
+    assert (await house.control.record()).outcome == "ok"
+
+
+async def test_nonsense_on_the_bus_ends_that_connection_only(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    house.control.say(b"\xff\xff\xff\xff")
+    await house.control.until(lambda: len(house.control.hellos) == 2)
+    assert "the control plane is gone" in caplog.text
+    assert (await house.chat()).status_code == 200
+
+
+async def test_drain_is_handed_on() -> None:
+    with TemporaryDirectory(prefix="wg") as folder:
+        drained: asyncio.Future[Seconds] = asyncio.get_running_loop().create_future()
+        control = FakeControlPlane(Path(folder) / "bus")
+        hello = Hello(version=1, slot=0, pid=1, boot="b")
+        client = BusClient(
+            Path(folder) / "bus", hello, recorder(), on_snapshot=lambda _: None, on_drain=drained.set_result
+        )
+        async with control.running():
+            task = asyncio.ensure_future(client.run())
+            await control.until(lambda: bool(control.hellos))
+            control.push(Drain(timeout_s=7.5))
+            assert await drained == 7.5
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+
+async def test_token_times_of_a_running_stream_are_sent_each_exactly_once(house: House) -> None:
+    go_on = asyncio.Event()
+
+    async def script(connection: EngineConnection) -> None:
+        connection.stream_head()
+        connection.event(role(), token("a"), token("b"))
+        await go_on.wait()
+        connection.event(token("c"), DONE)
+        connection.send(chunked(b""))
+
+    house.engine.then(script)
+    answer = asyncio.ensure_future(house.chat(stream=True))
+
+    def series() -> list[array[float]]:
+        return [array("d", one.times) for batch in house.control.batches for one in batch.tokens]
+
+    await house.control.until(lambda: sum(map(len, series())) == 2)
+    assert not house.control.records
+    assert house.control.batches[-1].gauges.in_flight == {"engine-a": 1}
+    go_on.set()
+    await answer
+    last = await house.control.record()
+    await house.control.until(lambda: sum(map(len, series())) == 3)
+    times = [at for one in series() for at in one]
+    assert times == sorted(times)
+    assert (times[0], times[-1]) == (last.first_token_at, last.last_token_at)
+    parts = [one for batch in house.control.batches for one in batch.tokens]
+    assert parts[0].previous_at is None
+    assert [one.previous_at for one in parts[1:]] == [part[-1] for part in series()[:-1]]
+    assert {(one.id, one.engine, one.variant) for one in parts} == {(last.id, "engine-a", "bf16")}
+
+
+def test_oldest_records_are_dropped_and_counted_when_nobody_takes_them() -> None:
+    one = recorder(max_backlog=100)
+    for number in range(250):
+        one.add(record(str(number)))
+    one.cut(even_if_empty=False)
+    kept = [each.id for batch in one.after(0) for each in batch.records]
+    assert kept == [str(number) for number in range(250 - len(kept), 250)]
+    assert len(kept) <= 100
+    assert one.dropped == 250 - len(kept)
+    reported = one.dropped
+    one.cut(even_if_empty=True)
+    assert [batch.gauges.records_dropped for batch in one.after(0)][-1] == reported
+
+
+def test_acknowledged_batches_are_forgotten_and_others_are_not() -> None:
+    one = recorder()
+    for name in "abc":
+        one.add(record(name))
+        one.cut(even_if_empty=False)
+    one.acknowledge(Ack(seq=2).seq)
+    assert [each.id for batch in one.after(0) for each in batch.records] == ["c"]
+    assert one.held == 1
+
+
+def test_empty_batches_that_nobody_acknowledges_are_bounded_too() -> None:
+    one = recorder(max_backlog=100)
+    for _ in range(500):
+        one.cut(even_if_empty=True)
+    assert len(list(one.after(0))) <= 100
+    assert one.dropped == 0
+
+
+def test_stream_that_ends_leaves_its_last_times_to_the_next_batch() -> None:
+    one, series = recorder(), log()
+    one.follow(series)
+    watch = StreamWatch(times=series.times, strip_usage=False, model=None)
+    watch.feed(token("a"), Seconds(1.5))
+    one.unfollow(series)
+    one.cut(even_if_empty=False)
+    (batch,) = one.after(0)
+    assert list(array("d", batch.tokens[0].times)) == [1.5]
+    one.cut(even_if_empty=False)
+    assert len(list(one.after(0))) == 1
