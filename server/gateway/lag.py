@@ -10,7 +10,7 @@ from server.units import Seconds
 
 __all__ = ["LoopLag"]
 
-_TICK: Final = 0.05
+_TICK: Final = 0.1
 
 
 class LoopLag:

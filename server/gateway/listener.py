@@ -46,7 +46,7 @@ class ClientConnection(HttpToolsProtocol):
 
 
 class Client:
-    """Who waits for one request's answer. Several requests may wait on a connection, but only one is served at a time."""
+    """Who waits for one request's answer. Several requests may wait on a connection; one is served at a time."""
 
     __slots__ = ("_cycle", "_protocol")
 

@@ -24,7 +24,37 @@ from server.wire import Candidate, ReplicaAddress, Route, Snapshot
 from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.scripted_engine import ScriptedEngine
 
-__all__ = ["House", "candidate", "open_house", "replica", "route", "standing_still", "table", "until"]
+__all__ = [
+    "ANSWER",
+    "MESSAGES",
+    "House",
+    "candidate",
+    "open_house",
+    "problem",
+    "replica",
+    "route",
+    "standing_still",
+    "table",
+    "until",
+]
+
+
+ANSWER: dict[str, Any] = {
+    "id": "c-1",
+    "object": "chat.completion",
+    "model": "demo:bf16",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}},
+}
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+def problem(response: httpx.Response) -> dict[str, Any]:
+    """The error in an answer, which must have OpenAI's form."""
+    assert response.headers["content-type"] == "application/json"
+    error = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return dict(error)
 
 
 async def until(true: Callable[[], bool]) -> None:
