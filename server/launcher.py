@@ -76,6 +76,14 @@ class _Child:
         self.started_at = time.monotonic()
         self.restart_at = None
 
+    def try_to_start(self) -> None:
+        """Start; where the machine does not let us (no memory, no process left), say so and try again later."""
+        try:
+            self.start()
+        except (OSError, subprocess.SubprocessError) as exc:
+            _say(f"{self.name} could not be started ({exc}); trying again")
+            self.schedule_restart()
+
     def send(self, number: int) -> None:
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -201,7 +209,7 @@ def _in_child(launcher_pid: int, cores: tuple[int, ...]) -> None:
 def _supervise(children: list[_Child], *, stop_on: dict[str, int]) -> int:
     """Keep all children running until a signal or a child's final word; returns the launcher's exit status."""
     for child in children:
-        child.start()
+        child.try_to_start()
     while True:
         due = min((child.restart_at for child in children if child.restart_at is not None), default=None)
         timeout = 3600.0 if due is None else max(0.0, due - time.monotonic())
@@ -216,7 +224,7 @@ def _supervise(children: list[_Child], *, stop_on: dict[str, int]) -> int:
         now = time.monotonic()
         for child in children:
             if child.restart_at is not None and child.restart_at <= now:
-                child.start()
+                child.try_to_start()
 
 
 def _ended(children: list[_Child]) -> Iterator[tuple[_Child, int]]:
@@ -247,7 +255,10 @@ def _forget(child: _Child, status: int) -> None:
 
 
 def _how(status: int) -> str:
-    return f"status {status}" if status >= 0 else f"signal {signal.Signals(-status).name}"
+    if status >= 0:
+        return f"status {status}"
+    known = {number.value: number.name for number in signal.Signals}  # real-time signals have no name
+    return f"signal {known.get(-status, -status)}"
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ A frame is a little-endian uint32 length and that many bytes of msgpack. The fir
 worker's `Hello`; a control plane of another `PROTOCOL_VERSION` closes the connection. Then, as they occur:
 
     worker → control   Batch      records of ended requests, token arrival times, gauges of the worker
-    control → worker   Snapshot   the whole routing table, with a version that only grows
+    control → worker   Snapshot   the whole routing table, numbered by its control plane
                        Ack        the control plane holds this batch and all before it; the worker may forget them
                        Drain      finish what runs, accept nothing new
 

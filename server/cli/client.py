@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from server.config import load_config
+from server.config import load_config, origin
 from server.errors import StartError, WattgateError
 
 __all__ = ["add_target", "call"]
@@ -32,17 +32,22 @@ def call(arguments: argparse.Namespace, method: str, path: str, body: Any = None
     url = arguments.control
     if arguments.config is not None:
         control = load_config(arguments.config).control
-        url = f"http://{control.host}:{control.port}"
+        url = origin(control.host, control.port)
     try:
         answer = httpx.request(method, url + path, json=body, timeout=_TIMEOUT_S, trust_env=False)
-    except httpx.HTTPError as exc:
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise StartError(
             f"no control plane answers at {url} ({exc}). "
             "Start one (wattgate up --config FILE) or name it (--control URL)."
         ) from exc
     if answer.is_error:
         raise WattgateError(_message(answer))
-    return answer.json()
+    try:
+        return answer.json()
+    except ValueError as exc:
+        raise WattgateError(
+            f"{url} answers, but it is no Wattgate control plane. Name another: --control URL."
+        ) from exc
 
 
 def _message(answer: httpx.Response) -> str:

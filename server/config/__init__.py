@@ -15,6 +15,7 @@ from server.config.settings import (
     RestartSettings,
     RoutingSettings,
     TelemetrySettings,
+    origin,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "RoutingSettings",
     "TelemetrySettings",
     "load_config",
+    "origin",
 ]

@@ -23,6 +23,7 @@ __all__ = [
     "RestartSettings",
     "RoutingSettings",
     "TelemetrySettings",
+    "origin",
 ]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)]
@@ -91,7 +92,7 @@ class ControlSettings(Settings):
 class RestartSettings(Settings):
     backoff_s: float = Field(1.0, gt=0, le=600, description="Wait before the first restart; doubles with each.")
     max_backoff_s: float = Field(60.0, gt=0, le=3600, description="Longest wait before a restart.")
-    give_up_after: int = Field(5, ge=0, le=1000, description="Failed starts in a row before the engine is given up.")
+    give_up_after: int = Field(5, ge=1, le=1000, description="Failed starts in a row before the engine is given up.")
 
 
 class AdapterLimits(Settings):
@@ -170,6 +171,7 @@ class EngineSettings(Settings):
         parts = urlsplit(value)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("must look like http://host:port or https://host")
+        _ = parts.port  # raises ValueError where it is out of range
         if parts.query or parts.fragment or parts.username:
             raise ValueError("must have no query, fragment or user; give the key by api_key_env")
         return value.rstrip("/").removesuffix("/v1")
@@ -252,6 +254,11 @@ class Config(Settings):
             if adapter.name in models:
                 raise ValueError(f"adapters: {adapter.name!r} is also the id of a model; ids share one namespace")
         return self
+
+
+def origin(host: str, port: int) -> str:
+    """`http://host:port`, an IPv6 address in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _refuse_others_than_loopback(host: str) -> str:

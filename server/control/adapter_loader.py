@@ -21,7 +21,7 @@ _ATTEMPTS: Final = 5
 
 
 class AdapterLoader:
-    """Asks engines what they hold, and to load and unload. Not for two callers at a time."""
+    """Asks engines what they hold, and to load and unload. Not for two callers at a time on one replica."""
 
     def __init__(
         self, supervisor: Supervisor, store: AdapterStore, *, clock: Clock, announce: Callable[[str], None]
@@ -49,13 +49,12 @@ class AdapterLoader:
         """The adapter of this name will be another one, if there is one again."""
         self._asked = {key: spot for key, spot in self._asked.items() if key[0] != name}
 
-    def forgive(self) -> None:
-        """Let declined loads be tried again."""
-        declined = {key for key, spot in self._asked.items() if spot.state == "failed" and spot.attempts < _ATTEMPTS}
-        for name, replica in declined:
-            spot = self._asked[name, replica]
-            self._asked[name, replica] = replace(spot, state="pending")
-            self._held.pop(replica, None)  # it may have done it after all: ask
+    def forgive(self, replica: str) -> None:
+        """Let loads that this replica declined be tried again."""
+        for key, spot in list(self._asked.items()):
+            if key[1] == replica and spot.state == "failed" and spot.attempts < _ATTEMPTS:
+                self._asked[key] = replace(spot, state="pending")
+                self._held.pop(replica, None)  # it may have done it after all: ask
 
     async def align(self, replica: Resolved, should: Collection[Wanted]) -> None:
         """Unload what it should not hold, load what it should; does nothing while it does not serve."""

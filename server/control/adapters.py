@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ from server.errors import (
 __all__ = ["AdapterStatus", "Adapters"]
 
 _RETRY_EVERY_S: Final = 30.0
+_SETTLE_S: Final = 10.0
+"""For engines of an earlier control plane to be found, so that the first alignment is of all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,11 @@ class Adapters:
         self._loader = AdapterLoader(supervisor, self._store, clock=clock, announce=announce)
         self._wanted = WantedAdapters(self._store, config.adapters)
         self._lock = asyncio.Lock()
+        """Of what is wanted."""
+        self._turns = {name: asyncio.Lock() for name in supervisor.resolved()}
+        """One a replica, so that one that hangs delays no other."""
+        self._unaligned = set(self._turns)
+        self._aligned = asyncio.Event()
         try:
             self._wanted.read({replica.settings.model for replica in self._replicas()})
         except CheckpointError as exc:
@@ -88,15 +96,33 @@ class Adapters:
             await asyncio.to_thread(self._store.prune, self._wanted.all())
             for wanted in self._wanted.all():
                 await self._wanted.keep(wanted.name)
+        await self._supervisor.wait_settled(_SETTLE_S)
+        async with asyncio.TaskGroup() as group:
+            for replica in self._replicas():
+                group.create_task(self._keep_aligned(replica))
+
+    async def _keep_aligned(self, replica: Resolved) -> None:
         seen = 0
         while True:
-            async with self._lock:
-                await self._align()
+            await self._align(replica)
+            self._unaligned.discard(replica.settings.name)
+            if not self._unaligned:
+                self._aligned.set()
             try:
                 async with asyncio.timeout(_RETRY_EVERY_S):
                     seen = await self._supervisor.wait_change(seen)
             except TimeoutError:
-                self._loader.forgive()
+                async with self._turns[replica.settings.name]:
+                    self._loader.forgive(replica.settings.name)
+
+    async def wait_aligned(self, bound_s: float) -> None:
+        """Until the engines that were found serving hold what they should for the first time, or the bound has passed.
+
+        What they hold then stands in `Supervisor.replicas`.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(bound_s):
+                await self._aligned.wait()
 
     async def load(self, name: str, model: str, path: str, variants: list[str] | None = None) -> AdapterStatus:
         """Load it everywhere it can be; returns when every ready replica has answered (a minute at most each).
@@ -116,7 +142,7 @@ class Adapters:
             try:
                 self._require_a_place(name, chosen)
                 await self._wanted.keep(name)
-                await self._align()
+                await self._align_all()
                 self._require_a_success(name)
             except BaseException:  # whatever happened, nothing half-wanted may stay
                 self._wanted.forget(name)
@@ -135,9 +161,11 @@ class Adapters:
                 known = ", ".join(wanted.name for wanted in self._wanted.all())
                 raise NotFoundError(f"There is no adapter {name!r}. Loaded are: {known or 'none'}.", param="name")
             self._wanted.forget(name)
-            self._loader.forget(name)
             self._wanted.save()
-            await self._align()
+            try:
+                await self._align_all()
+            finally:
+                self._loader.forget(name)  # not before: a load that was under way would leave its outcome behind
 
     def status(self) -> list[AdapterStatus]:
         """Every wanted adapter, in the order in which they were wanted."""
@@ -146,11 +174,15 @@ class Adapters:
     def _replicas(self) -> list[Resolved]:
         return list(self._supervisor.resolved().values())
 
-    async def _align(self) -> None:
-        """Make every replica hold exactly what it should. The lock is held."""
+    async def _align_all(self) -> None:
         async with asyncio.TaskGroup() as group:
             for replica in self._replicas():
-                group.create_task(self._loader.align(replica, self._wanted.due_on(replica)))
+                group.create_task(self._align(replica))
+
+    async def _align(self, replica: Resolved) -> None:
+        """Make the replica hold exactly what it should by the time its turn comes."""
+        async with self._turns[replica.settings.name]:
+            await self._loader.align(replica, self._wanted.due_on(replica))
 
     def _status_of(self, wanted: Wanted) -> AdapterStatus:
         return AdapterStatus(

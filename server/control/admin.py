@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +30,9 @@ class LoadAdapter(_Body):
     name: str = Field(min_length=1, max_length=200, description="The public id, as clients will write it.")
     model: str = Field(description="The base model's public id.")
     path: str = Field(description="Folder with adapter_config.json, absolute, on the gateway's machine.")
-    variants: list[str] | None = Field(None, description="Only on these variants; default: all that can take it.")
+    variants: list[str] | None = Field(
+        None, min_length=1, description="Only on these variants; default: all that can take it."
+    )
 
 
 class UnloadAdapter(_Body):
@@ -63,9 +64,7 @@ def _add_reading(app: FastAPI, plane: ControlPlane) -> None:
 
     @app.get("/metrics", summary="Prometheus text, or OpenMetrics by the Accept header")
     async def metrics(request: Request) -> Response:
-        accept = request.headers.get("accept", "")
-        # Rendering thousands of lines takes milliseconds: not on the loop that meters and takes records.
-        body, content_type = await asyncio.to_thread(plane.exposition.render, accept)
+        body, content_type = await plane.metrics(request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
     @app.get("/api/status", summary="Engines, adapters, workers")

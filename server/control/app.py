@@ -33,6 +33,8 @@ from server.wire import Batch, Hello
 
 __all__ = ["ControlPlane"]
 
+_SETTLE_BOUND_S: Final = 10.0
+
 _EXIT_STOPPED: Final = 0
 _EXIT_NOTHING_TO_SERVE: Final = 70
 """Understood by server/launcher.py: do not start another."""
@@ -68,10 +70,18 @@ class ControlPlane:
             replicas=self.supervisor.replicas,
             version=self.version,
             energy=self.energy.snapshot,
-            adapters=self._adapter_loads,
+            adapters=lambda: self._loads,
         )
-        self.exposition = Exposition(sources, caps=caps, clock=clock)
-        self.log = RequestLog(logs / "requests.jsonl", clock)
+        self._exposition = Exposition(sources, caps=caps, clock=clock)
+        self._loads: list[AdapterLoad] = []
+        self._lost_lines_said = False
+        self._log = RequestLog(logs / "requests.jsonl", clock)
+
+    async def metrics(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its content type, as the scraper's Accept header asks."""
+        self._loads = self._adapter_loads()  # the adapters belong to the loop, not to the thread that renders
+        # Rendering thousands of lines takes milliseconds: not on the loop that meters and takes records.
+        return await asyncio.to_thread(self._exposition.render, accept)
 
     async def run(self, listener: socket.socket, bus_listener: socket.socket) -> int:
         """Serve until SIGTERM or until nothing can be served; returns the exit status."""
@@ -114,7 +124,13 @@ class ControlPlane:
             _announce(f"{replica.name}: {replica.problem}")
 
     async def _publish(self, bus: Bus) -> None:
-        """Send the routing table whenever something in it may have changed."""
+        """Send the routing table whenever something in it may have changed.
+
+        The first waits until running engines were found again: workers serve on with the table of the control plane
+        before, and a table without those engines would take them away.
+        """
+        await self.supervisor.wait_settled(_SETTLE_BOUND_S)
+        await self.adapters.wait_aligned(_SETTLE_BOUND_S)
         seen = number = 0
         while True:
             number += 1
@@ -135,7 +151,13 @@ class ControlPlane:
     def _take(self, batch: Batch, worker: Hello) -> None:
         if self.traffic.take(batch, worker):
             self.energy.take(batch, worker)
-            self.log.write(batch.records)
+            self._log.write(batch.records)
+            self._say_if_lines_are_lost()
+
+    def _say_if_lines_are_lost(self) -> None:
+        if self._log.lines_lost and not self._lost_lines_said:
+            self._lost_lines_said = True
+            _announce("the request log cannot be written (is the disk full?); its lines are lost, serving goes on")
 
     def _joined(self, worker: Hello) -> None:
         self.workers[worker.boot] = worker

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
+import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -26,7 +28,8 @@ class Gpu:
 
     index: int
     compute_capability: tuple[int, int]
-    memory_bytes: Bytes
+    memory_bytes: Bytes | None
+    """None: it does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,56 +44,77 @@ class Place:
 
 
 @contextlib.contextmanager
-def _nvml() -> Iterator[Any]:
-    """NVML, or None where there is no library, driver or GPU."""
+def _nvml(given: Any) -> Iterator[Any]:
+    """NVML (`given` instead, if any), or None where there is no library, driver or GPU."""
     try:
-        import pynvml  # noqa: PLC0415  # only machines with a GPU pay for it
-
-        pynvml.nvmlInit()
-    except (ImportError, OSError) as exc:
-        del exc
-        yield None
-        return
-    except Exception as exc:
-        if type(exc).__module__ != "pynvml":
-            raise
+        nvml = given or importlib.import_module("pynvml")  # only machines with a GPU pay for it
+    except (ImportError, OSError):
         yield None
         return
     try:
-        yield pynvml
+        nvml.nvmlInit()
+    except (OSError, nvml.NVMLError):
+        yield None
+        return
+    try:
+        yield nvml
     finally:
-        pynvml.nvmlShutdown()
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
 
 
-def find_gpus() -> tuple[Gpu, ...]:
-    """The NVIDIA GPUs of this machine; none if NVML is absent."""
-    with _nvml() as nvml:
-        if nvml is None:
+def find_gpus(environ: Mapping[str, str] | None = None, *, nvml: Any = None) -> tuple[Gpu, ...]:
+    """The NVIDIA GPUs of this machine that `environ` lets us use; none if NVML is absent."""
+    environ = os.environ if environ is None else environ  # noqa: TID251  # only for CUDA_VISIBLE_DEVICES
+    visible = _visible(environ.get("CUDA_VISIBLE_DEVICES"))
+    with _nvml(nvml) as library:
+        if library is None:
             return ()
-        return tuple(_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
+        try:
+            count = library.nvmlDeviceGetCount()
+        except library.NVMLError:
+            return ()
+        found = (_gpu(library, index) for index in range(count) if visible is None or index in visible)
+        return tuple(gpu for gpu in found if gpu is not None)
 
 
-def _gpu(nvml: Any, index: int) -> Gpu:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    return Gpu(
-        index=index,
-        compute_capability=tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
-        memory_bytes=Bytes(nvml.nvmlDeviceGetMemoryInfo(handle).total),
-    )
+def _visible(text: str | None) -> frozenset[int] | None:
+    """`1,3` → {1, 3}, and nothing → none of them; None: any, for it does not say it in plain indexes."""
+    try:
+        return None if text is None else frozenset(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        return None
 
 
-def gpu_memory_of(pids: Collection[int], gpus: Sequence[int]) -> Bytes | None:
+def _gpu(nvml: Any, index: int) -> Gpu | None:
+    """None: NVML does not let us at it, or it is lost."""
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        capability = tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle))
+    except nvml.NVMLError:
+        return None
+    try:
+        memory = Bytes(nvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except nvml.NVMLError:
+        memory = None
+    return Gpu(index=index, compute_capability=capability, memory_bytes=memory)
+
+
+def gpu_memory_of(pids: Collection[int], gpus: Sequence[int], *, nvml: Any = None) -> Bytes | None:
     """Device memory that these processes hold; None if NVML cannot tell (as in some containers)."""
-    with _nvml() as nvml:
-        if nvml is None:
+    with _nvml(nvml) as library:
+        if library is None:
             return None
-        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in gpus]
-        held = [
-            process.usedGpuMemory
-            for handle in handles
-            for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-            if process.pid in pids
-        ]
+        try:
+            handles = [library.nvmlDeviceGetHandleByIndex(index) for index in gpus]
+            held = [
+                process.usedGpuMemory
+                for handle in handles
+                for process in library.nvmlDeviceGetComputeRunningProcesses(handle)
+                if process.pid in pids
+            ]
+        except library.NVMLError:  # no permission, MIG, a lost GPU
+            return None
     known = [size for size in held if size is not None]
     return Bytes(sum(known)) if known and len(known) == len(held) else None
 
@@ -142,9 +166,10 @@ def facts_of(settings: EngineSettings, place: Place, gpus: Sequence[Gpu]) -> Dev
     if place.kind != "gpu":
         return DeviceFacts(kind="cpu")
     used = [gpu for gpu in gpus if gpu.index in place.gpus]
+    known = [gpu.memory_bytes for gpu in used if gpu.memory_bytes is not None]
     offload = int((settings.options.cpu_offload_gb or 0) * _BYTES_PER_GIB) * len(used)
     return DeviceFacts(
         kind="cuda",
         compute_capability=min((gpu.compute_capability for gpu in used), default=None),
-        memory_bytes=Bytes(sum(gpu.memory_bytes for gpu in used) + offload) if used else None,
+        memory_bytes=Bytes(sum(known) + offload) if known and len(known) == len(used) else None,
     )

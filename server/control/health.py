@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,13 +15,15 @@ from server.engines.process_tree import proportional_set_size, tree
 from server.fleet import EngineState
 from server.units import Bytes
 
-__all__ = ["MISSES", "HealthWatch", "facts"]
+__all__ = ["HOPELESS", "MISSES", "HealthWatch", "facts"]
 
 _INTERVAL_S: Final = 2.0
 _MEMORY_EVERY: Final = 5
 """Checks between two looks at the memory: the kernel walks every mapping for it."""
 MISSES: Final = 3
 """Unanswered checks in a row that make a replica unhealthy. One answer makes it ready again."""
+HOPELESS: Final = MISSES + 30
+"""Unanswered checks in a row after which an engine that was started here is ended: it hangs, and stays so."""
 
 
 async def facts(client: EngineClient, upstream_model: str) -> dict[str, Any] | None:
@@ -41,13 +43,20 @@ class HealthWatch:
     client: EngineClient
     pid: int | None
     gpus: Sequence[int]
+    checked: Callable[[], None]
+    """Called after every check."""
     interval_s: float = _INTERVAL_S
+    hopeless: int = HOPELESS
 
-    async def forever(self) -> None:
+    async def until_hopeless(self) -> None:
+        """For ever, or until an engine that runs here has not answered for so long that only another start helps."""
         misses = 0
         for check in itertools.count():
             misses = 0 if await self.client.healthy() else misses + 1
             await self._judge(misses)
+            self.checked()
+            if misses >= self.hopeless and self.pid is not None:
+                return
             if misses == 0:
                 self.board.set(self.name, gauges=await self.client.gauges())
             if check % _MEMORY_EVERY == 0 and self.pid is not None:

@@ -16,7 +16,7 @@ from server.clock import Clock
 from server.config import EngineSettings
 from server.control.backoff import Backoff
 from server.control.board import Board
-from server.control.health import HealthWatch
+from server.control.health import HOPELESS, HealthWatch
 from server.control.memory import MemoryBudget
 from server.control.race import first_of, to_the_end
 from server.control.readiness import Readiness, told_by_log
@@ -65,6 +65,8 @@ class Surroundings:
     budget: MemoryBudget
     gpu_turns: Mapping[int, asyncio.Lock]
     """Engines that share a GPU start one after another: each looks at the free memory while it starts."""
+    hopeless: int = HOPELESS
+    """Unanswered checks in a row after which an engine that was started here is ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,8 @@ class Life:
         self._served_from: Seconds | None = None
         self.client: EngineClient | None = None
         """Another one in each life of the engine; None while there is none that serves."""
+        self.settled: Final = asyncio.Event()
+        """Set once what ran before is taken over and was asked once, or nothing is there to take over."""
 
     def wish(self, wish: Wish) -> None:
         """Interrupts whatever it does. STOP is final."""
@@ -101,6 +105,7 @@ class Life:
             self._wish = None
             self._wished.clear()
             ended, failure = await first_of(self._wished.wait(), self._one_life(http))
+            self.settled.set()
             if ended == 0:
                 self._backoff.reset()
             else:
@@ -114,8 +119,6 @@ class Life:
         try:
             # What is held only while it starts: a turn on its GPUs, a promise of memory.
             async with contextlib.AsyncExitStack() as turn:
-                for gpu in self._resolved.place.gpus:
-                    await turn.enter_async_context(self._around.gpu_turns[gpu])
                 return await self._start_and_serve(http, turn)
         except StartError as exc:
             return _Failure(problem=str(exc), permanent=not isinstance(exc, TransientStartError), served=None)
@@ -125,8 +128,15 @@ class Life:
     async def _start_and_serve(self, http: httpx.AsyncClient, turn: contextlib.AsyncExitStack) -> _Failure:
         if self._resolved.problem is not None:
             raise StartError(self._resolved.problem)
-        self._set_state(EngineState.STARTING)
-        running, cancelled = await to_the_end(self._obtain(turn))
+        adopted, cancelled = await to_the_end(self._adopt(turn))
+        if adopted is not None:
+            running = adopted
+        else:
+            if cancelled is not None:
+                raise cancelled
+            for gpu in self._resolved.place.gpus:
+                await turn.enter_async_context(self._around.gpu_turns[gpu])
+            running, cancelled = await to_the_end(self._launch(turn))
         try:
             if cancelled is not None:
                 raise cancelled
@@ -138,16 +148,29 @@ class Life:
                 await running.stop()
             raise
 
-    async def _obtain(self, turn: contextlib.AsyncExitStack) -> Running:
-        """Take over what runs, else start it."""
-        launcher, order = LAUNCHERS[self._resolved.settings.launcher], self._order()
-        running = await launcher.adopt(order)
-        if running is not None:
-            self._restarts = running.restarts
-            self._announce(f"taken over, process {running.pid}")
-        else:
-            turn.enter_context(self._around.budget.promise(self._resolved.memory_needed))
-            running = await launcher.launch(order)
+    async def _adopt(self, turn: contextlib.AsyncExitStack) -> Running | None:
+        """Take over what runs already. It waits for no turn: it may be serving."""
+        running = await LAUNCHERS[self._resolved.settings.launcher].adopt(self._order())
+        if running is None:
+            if self._resolved.place.kind != "remote":
+                self.settled.set()
+            return None
+        for gpu in self._resolved.place.gpus:
+            if not self._around.gpu_turns[gpu].locked():  # it may be starting still: the others had better wait
+                await turn.enter_async_context(self._around.gpu_turns[gpu])
+        self._restarts = running.restarts
+        self._announce(f"taken over, process {running.pid}")
+        self._note_start(running)
+        return running
+
+    async def _launch(self, turn: contextlib.AsyncExitStack) -> Running:
+        self._set_state(EngineState.STARTING)
+        turn.enter_context(self._around.budget.promise(self._resolved.memory_needed))
+        running = await LAUNCHERS[self._resolved.settings.launcher].launch(self._order())
+        self._note_start(running)
+        return running
+
+    def _note_start(self, running: Running) -> None:
         self._set_state(
             EngineState.STARTING,
             url=running.url,
@@ -156,24 +179,31 @@ class Life:
             restarts=self._restarts,
             log_path=None if running.log is None else str(running.log),
         )
-        return running
 
     async def _serve(self, http: httpx.AsyncClient, running: Running, turn: contextlib.AsyncExitStack) -> _Failure:
         client = EngineClient(http, self._engine, running.url, running.api_key)
         try:
-            _, end = await first_of(running.wait(), self._work(client, running, turn))
+            first, end = await first_of(running.wait(), self._work(client, running, turn))
         except StartError as exc:  # not ready in time
             await running.stop()
             return _Failure(problem=str(exc), permanent=False, served=None)
-        served_from = self._served_from
+        if first == 1:
+            self._announce("it has not answered for too long; it is ended and started again")
+            await running.stop()
+            silent_from = self._around.board.get(self._name).since
+            return _Failure(
+                problem="It ran, but no longer answered.", permanent=False, served=self._served_until(silent_from)
+            )
         problem, permanent = await asyncio.to_thread(
-            told_by_log, self._engine, running, end, was_ready=served_from is not None
+            told_by_log, self._engine, running, end, was_ready=self._served_from is not None
         )
-        served = None if served_from is None else Seconds(self._around.clock.monotonic() - served_from)
-        return _Failure(problem=problem, permanent=permanent, served=served)
+        return _Failure(problem=problem, permanent=permanent, served=self._served_until(self._around.clock.monotonic()))
+
+    def _served_until(self, end: Seconds) -> Seconds | None:
+        return None if self._served_from is None else Seconds(end - self._served_from)
 
     async def _work(self, client: EngineClient, running: Running, turn: contextlib.AsyncExitStack) -> None:
-        """From the first poll on; ends only by cancellation, or with `StartError` if it never gets ready."""
+        """From the first poll on; ends when it is hopeless, or with `StartError` if it never gets ready."""
         if running.pid is not None:
             await self._become_ready(client, running)
         await turn.aclose()
@@ -184,7 +214,9 @@ class Life:
             client=client,
             pid=running.pid,
             gpus=self._resolved.place.gpus,
-        ).forever()
+            checked=self.settled.set,
+            hopeless=self._around.hopeless,
+        ).until_hopeless()
 
     async def _become_ready(self, client: EngineClient, running: Running) -> None:
         start = Readiness(
@@ -194,6 +226,7 @@ class Life:
             client=client,
             clock=self._around.clock,
             announce=self._around.announce,
+            not_yet=self.settled.set,
         )
         told = await start.wait()
         if self._resolved.cores and running.pid is not None:

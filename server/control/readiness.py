@@ -36,6 +36,8 @@ class Readiness:
     client: EngineClient
     clock: Clock
     announce: Callable[[str], None]
+    not_yet: Callable[[], None]
+    """Called after every look that found it not ready."""
 
     async def wait(self) -> dict[str, Any]:
         """What the engine says of itself, once it serves. Raises `StartError` after the settings' `ready_timeout_s`."""
@@ -53,6 +55,7 @@ class Readiness:
         while True:
             if await self.client.healthy() and (told := await facts(self.client, self.resolved.upstream_model)):
                 return told
+            self.not_yet()
             if polls % _POLLS_BETWEEN_LOOKS == 0 and self.running.log is not None:
                 phase = self.engine.phase(await asyncio.to_thread(tail, self.running.log))
                 if phase != said or self.elapsed() - said_at >= _REPEAT_AFTER_S:

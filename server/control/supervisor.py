@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from server.clock import Clock
 from server.config import Config
 from server.control.board import Board
 from server.control.cores import allowed_cores
-from server.control.devices import find_gpus
+from server.control.devices import Gpu, find_gpus
 from server.control.life import Life, Surroundings, Wish
 from server.control.memory import MemoryBudget
 from server.control.preflight import available_memory
@@ -33,7 +34,7 @@ _CONNECTIONS: Final = 256
 class Supervisor:
     """The fleet. Cancelling `run` leaves local engines running for the next supervisor; `stop` ends them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what surrounds it is given, not taken
         self,
         config: Config,
         *,
@@ -42,9 +43,14 @@ class Supervisor:
         clock: Clock,
         announce: Callable[[str], None],
         environ: Mapping[str, str] | None = None,
+        gpus: Sequence[Gpu] | None = None,
     ) -> None:
-        """Reads the checkpoints' headers; starts nothing. `environ` holds the keys that `api_key_env` names."""
-        gpus = find_gpus()
+        """Reads the checkpoints' headers; starts nothing.
+
+        `environ` holds the keys that `api_key_env` names. `gpus` are those of this machine if not given.
+        """
+        environ = os.environ if environ is None else environ  # noqa: TID251  # for `api_key_env` and the GPUs offered
+        gpus = find_gpus(environ) if gpus is None else gpus
         self._resolved = resolve_engines(config, allowed=allowed_cores(launcher_pid), gpus=gpus)
         self._board = Board((_row(engine, clock) for engine in self._resolved.values()), clock)
         self._announce = announce
@@ -56,7 +62,7 @@ class Supervisor:
             runtime_dir=runtime_dir,
             logs=config.state_dir / "logs",
             launcher_pid=launcher_pid,
-            environ=os.environ if environ is None else environ,  # noqa: TID251  # only for `api_key_env`
+            environ=environ,
             budget=MemoryBudget(available_memory),
             gpu_turns={index: asyncio.Lock() for engine in self._resolved.values() for index in engine.place.gpus},
         )
@@ -85,6 +91,20 @@ class Supervisor:
     async def wait_change(self, seen: int) -> int:
         """Until something has changed since version `seen` (0: at once); the version now. Gauges do not count."""
         return await self._board.wait_change(seen)
+
+    def settled(self) -> bool:
+        """Whether each replica is found: taken over and asked once, or known to be started anew.
+
+        One that runs elsewhere is found once its first health check was answered, or was not.
+        """
+        return all(life.settled.is_set() for life in self._lives.values())
+
+    async def wait_settled(self, bound_s: float) -> None:
+        """Until it is settled, or the bound has passed."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(bound_s):
+                for life in self._lives.values():
+                    await life.settled.wait()
 
     def resolved(self) -> Mapping[str, Resolved]:
         """What each replica's settings mean on this machine."""

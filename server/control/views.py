@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from server.config import origin
 from server.energy.attribution import Account
 from server.fleet import EngineState, Replica
 from server.telemetry.summary import summarize
@@ -38,7 +39,7 @@ def status_view(plane: ControlPlane) -> dict[str, Any]:
         "version": plane.version,
         "state": _state(replicas, adapters, len(plane.workers)),
         "workers": len(plane.workers),
-        "gateway_url": f"http://{gateway.host}:{gateway.port}",
+        "gateway_url": origin(gateway.host, gateway.port),
         "engines": [_engine(replica, plane.clock.monotonic()) for replica in replicas],
         "adapters": adapters,
     }

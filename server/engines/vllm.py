@@ -151,6 +151,7 @@ def _environment(spec: StartSpec, api_key: str) -> Iterator[tuple[str, str | Non
     if spec.settings.adapters is not None:
         yield "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "1"
     if spec.gpus:
+        yield "CUDA_DEVICE_ORDER", "PCI_BUS_ID"  # as NVML counts them; CUDA's own order is by speed
         yield "CUDA_VISIBLE_DEVICES", ",".join(map(str, spec.gpus))
         return
     gib = _kv_gib(spec)

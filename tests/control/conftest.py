@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import select
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from server.clock import SystemClock
 from server.config import Config
 from server.config.load import parse_config
 from server.control.adapters import Adapters
+from server.control.devices import Gpu
 from server.control.supervisor import Supervisor
 from server.fleet import EngineState, Replica
 from tests.fakes import vllm_process
@@ -60,7 +61,13 @@ class FleetStage:
         }
         return {**engine, **changes}
 
-    def supervisor(self, config: Config, environ: dict[str, str] | None = None, runtime: str = "run") -> Supervisor:
+    def supervisor(
+        self,
+        config: Config,
+        environ: dict[str, str] | None = None,
+        runtime: str = "run",
+        gpus: Sequence[Gpu] | None = None,
+    ) -> Supervisor:
         return Supervisor(
             config,
             runtime_dir=self.root / runtime,
@@ -68,6 +75,7 @@ class FleetStage:
             clock=SystemClock(),
             announce=self.said.append,
             environ=environ or {},
+            gpus=gpus,
         )
 
     def adapters(self, config: Config, supervisor: Supervisor) -> Adapters:

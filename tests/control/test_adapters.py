@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def json_adapter(stage: FleetStage) -> Path:
     return write_adapter(stage.root / "json")
 
 
-def has(*names: str) -> object:
+def has(*names: str) -> Callable[[Replica], bool]:
     return lambda replica: ready(replica) and replica.adapters == frozenset(names)
 
 
@@ -85,7 +86,8 @@ async def test_adapter_loaded_at_run_time_survives_the_control_plane(stage: Flee
     second = stage.supervisor(config)
     again = stage.adapters(config, second)
     async with running(second, again):
-        await until(second, has("json"))
+        await again.wait_aligned(BOUND_S)
+        assert has("json")(second.replicas()[0])
         assert again.status()[0].complete
     assert len(stage.calls()) == 1, "the engine had it still: no second load"
 
@@ -238,3 +240,27 @@ async def test_store_never_holds_half_a_file(stage: FleetStage, json_adapter: Pa
     async with asyncio.timeout(BOUND_S):
         await adapters.unload("json")
     assert json.loads((config.state_dir / "adapters.json").read_text())["loaded"] == []
+
+
+async def test_engine_that_hangs_keeps_no_other_from_its_adapters(stage: FleetStage, json_adapter: Path) -> None:
+    config = stage.config(BF16, FP16)
+    supervisor = stage.supervisor(config)
+    adapters = stage.adapters(config, supervisor)
+    async with running(supervisor, adapters):
+        hanging, other = await serving(supervisor, "demo-bf16", "demo-fp16")
+        await adapters.wait_aligned(BOUND_S)
+        assert hanging.pid is not None
+        assert other.pid is not None
+        os.kill(hanging.pid, signal.SIGSTOP)
+        load = asyncio.create_task(adapters.load("json", "demo", str(json_adapter)))
+        try:
+            await until(supervisor, has("json"), "demo-fp16")
+            os.kill(other.pid, signal.SIGKILL)
+            again = await until(
+                supervisor, lambda replica: replica.pid != other.pid and has("json")(replica), "demo-fp16"
+            )
+            assert again.restarts == 1
+            assert not load.done()
+        finally:
+            os.kill(hanging.pid, signal.SIGCONT)
+        assert (await load).complete

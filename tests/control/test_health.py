@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator
 
 import httpx
@@ -96,8 +97,8 @@ async def until_state(board: Board, state: EngineState) -> Replica:
 async def test_replica_is_unhealthy_while_it_is_silent_and_ready_when_it_answers() -> None:
     board, server = Board([replica()], SystemClock()), Server()
     async with client_of(server, "openai") as client, asyncio.TaskGroup() as group:
-        watch = HealthWatch(board=board, name="far", client=client, pid=None, gpus=(), interval_s=0.001)
-        task = group.create_task(watch.forever())
+        watch = HealthWatch(board=board, name="far", client=client, pid=None, gpus=(), checked=bool, interval_s=0.001)
+        task = group.create_task(watch.until_hopeless())
         assert (await until_state(board, EngineState.READY)).max_model_len == 77
         server.up = False
         silent = await until_state(board, EngineState.UNHEALTHY)
@@ -105,6 +106,33 @@ async def test_replica_is_unhealthy_while_it_is_silent_and_ready_when_it_answers
         assert "correct its `url`" in silent.problem
         server.up = True
         assert (await until_state(board, EngineState.READY)).problem is None
+        task.cancel()
+
+
+async def test_engine_of_this_machine_that_stays_silent_is_hopeless_and_one_elsewhere_never_is() -> None:
+    server, checks = Server(), asyncio.Queue[None]()
+    server.up = False
+    async with client_of(server, "openai") as client, asyncio.TaskGroup() as group, asyncio.timeout(BOUND_S):
+        board = Board([replica()], SystemClock())
+        here = HealthWatch(
+            board=board, name="far", client=client, pid=os.getpid(), gpus=(), checked=bool, interval_s=0, hopeless=5
+        )
+        await here.until_hopeless()
+        assert board.get("far").state is EngineState.UNHEALTHY
+        far = HealthWatch(
+            board=board,
+            name="far",
+            client=client,
+            pid=None,
+            gpus=(),
+            checked=lambda: checks.put_nowait(None),
+            interval_s=0,
+            hopeless=5,
+        )
+        task = group.create_task(far.until_hopeless())
+        for _ in range(10):
+            await checks.get()
+        assert not task.done()
         task.cancel()
 
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from server.config import RestartSettings
 from server.control.backoff import HEALTHY_AFTER_S, Backoff
@@ -36,8 +37,10 @@ def test_engine_that_fell_over_at_once_counts_on():
     assert backoff.failed(served=Seconds(3)) is None
 
 
-def test_nought_gives_up_at_the_first_failure():
-    assert Backoff(RestartSettings(give_up_after=0)).failed(served=None) is None
+def test_one_gives_up_at_the_first_failure_and_nought_is_no_setting():
+    assert Backoff(RestartSettings(give_up_after=1)).failed(served=None) is None
+    with pytest.raises(ValidationError, match="give_up_after"):
+        RestartSettings(give_up_after=0)
 
 
 def test_starts_at_the_same_time_are_not_promised_the_same_memory():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import signal
@@ -13,9 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from server.control.devices import Gpu
+from server.control.life import Life, Wish
 from server.errors import ConflictError, NotFoundError
 from server.fleet import EngineState
-from tests.control.conftest import FleetStage, alive, failed, gone, ready, running, until
+from server.units import Bytes
+from tests.control.conftest import BOUND_S, FleetStage, alive, failed, gone, ready, running, until
 
 pytestmark = pytest.mark.anyio
 
@@ -90,6 +94,20 @@ async def test_failure_that_another_start_cannot_mend_is_not_tried_again(stage: 
         assert "no kernel for the checkpoint's quantization (WNA16)" in replica.problem
 
 
+async def test_engine_that_runs_but_stays_silent_is_ended_and_in_the_end_given_up(stage: FleetStage) -> None:
+    supervisor = stage.supervisor(stage.config())
+    impatient = Life(supervisor.resolved()["demo-bf16"], dataclasses.replace(supervisor._around, hopeless=0))
+    async with httpx.AsyncClient(trust_env=False) as http:
+        task = asyncio.create_task(impatient.run(http))
+        replica = await until(supervisor, failed)
+        assert replica.problem == "It ran, but no longer answered."
+        assert len(stage.starts()) == 2
+        assert all(gone(pid) for pid in stage.starts())
+        impatient.wish(Wish.STOP)
+        await task
+    assert any("not answered for too long" in line for line in stage.said)
+
+
 async def test_restart_on_request_revives_a_given_up_engine(stage: FleetStage) -> None:
     crash = stage.direct("crash", "ValueError: Failed to find a kernel that can implement the WNA16 linear layer.")
     supervisor = stage.supervisor(stage.config())
@@ -142,6 +160,48 @@ async def test_new_supervisor_takes_over_a_running_engine(stage: FleetStage) -> 
         after = await until(second, ready)
         assert (after.pid, after.url, after.api_key, after.restarts) == (before.pid, before.url, before.api_key, 0)
         assert len(stage.starts()) == 1
+
+
+async def test_supervisor_is_settled_once_what_runs_is_ready_again(stage: FleetStage) -> None:
+    first = stage.supervisor(stage.config())
+    async with running(first, stop=False):
+        assert not first.settled()
+        await until(first, ready)
+    nowhere = {"checkpoint": None, "url": "http://127.0.0.1:1", "precision": "bf16", "name": "far", "variant": "far"}
+    lost = {"name": "lost", "variant": "lost", "checkpoint": "nowhere"}
+    stage.direct("slow", engine="demo_slow")
+    second = stage.supervisor(stage.config({}, nowhere, lost, {"name": "slow", "variant": "slow"}))
+    async with running(second):
+        assert not second.settled()
+        await second.wait_settled(BOUND_S)
+        assert second.settled()
+        states = {replica.name: replica.state for replica in second.replicas()}
+        assert states["demo-bf16"] is EngineState.READY
+        assert states["slow"] in {EngineState.PENDING, EngineState.STARTING}
+
+
+async def test_wait_until_settled_has_a_bound(stage: FleetStage) -> None:
+    supervisor = stage.supervisor(stage.config())
+    await supervisor.wait_settled(0)
+    assert not supervisor.settled()
+
+
+async def test_running_engine_is_taken_over_while_another_starts_on_its_gpu(stage: FleetStage) -> None:
+    gpus = [Gpu(index=0, compute_capability=(9, 0), memory_bytes=Bytes(1 << 40))]
+    config = stage.config({"device": "gpu:0"}, {"device": "gpu:0", "name": "other", "variant": "other"})
+    first = stage.supervisor(config, gpus=gpus)
+    async with running(first, stop=False):
+        crashed = await until(first, ready)
+        other = await until(first, ready, "other")
+    keeper = json.loads((stage.runtime / "engines" / "demo-bf16.json").read_text())["keeper"]
+    assert crashed.pid is not None
+    os.kill(crashed.pid, signal.SIGKILL)
+    assert gone(keeper)
+    stage.direct("slow")
+    second = stage.supervisor(config, gpus=gpus)
+    async with running(second):
+        assert (await until(second, ready, "other")).pid == other.pid
+        assert not ready(second.replicas()[0])
 
 
 async def test_engine_that_was_started_otherwise_is_replaced(stage: FleetStage) -> None:

@@ -74,6 +74,7 @@ def test_ranks_on_the_cpu_get_cores_of_their_own(tmp_path):
 def test_gpu_engine_sees_its_gpus_only(tmp_path):
     command = start(tmp_path, gpus=(0, 2), share=0.45, options={"kv_cache_gib": 0.5})
     assert command.env["CUDA_VISIBLE_DEVICES"] == "0,2"
+    assert command.env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert "VLLM_CPU_OMP_THREADS_BIND" not in command.env
     assert value_of(command, "--gpu-memory-utilization") == "0.45"
     assert "--kv-cache-memory-bytes" not in command.argv

@@ -80,10 +80,12 @@ def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
         ("engines: [{name: a, model: m}]", "needs `checkpoint`"),
         ("engines: [{name: a, model: m, url: 'http://x'}]", "needs `precision`"),
         ("engines: [{name: a, model: m, precision: p, url: 'ftp://x'}]", "must look like http://host:port"),
+        ("engines: [{name: a, model: m, precision: p, url: 'http://x:99999'}]", "Port out of range"),
         ("engines: [{name: a, model: m, precision: p, url: 'http://u:p@x'}]", "no query, fragment or user"),
         ("engines: [{name: a, model: m, checkpoint: c, adapters: {max_rank: 7}}]", "must be one of 1, 8, 16"),
         ("engines: [{model: m, checkpoint: c}]", "engines[0].name: is missing"),
         ("engines: [{name: a b, model: m, checkpoint: c}]", "engines[0].name: found 'a b'"),
+        ("engines: [{name: a, model: m, checkpoint: c}]\ngateway: {host: 0.0.0.0}", "gateway.host: must be a loopback"),
         (
             "engines: [{name: a, model: m, checkpoint: c}, {name: a, model: m, checkpoint: c}]",
             "two entries are named 'a' (engines[0] and engines[1])",

@@ -49,13 +49,18 @@ class Launched:
     def ask(self, plane: str) -> int:
         """The pid of the process that answers on a plane's port."""
         address = (self.plan[plane]["host"], self.plan[plane]["port"])
-        with socket.create_connection(address, timeout=BOUND_S) as connection:
+        with socket.create_connection(address, timeout=BOUND_S / 4) as connection:
             return int(connection.recv(32))
 
+    def asks(self, plane: str) -> int | None:
+        """The same, None while nobody answers."""
+        try:
+            return self.ask(plane)
+        except (OSError, ValueError):
+            return None
+
     def answers(self) -> bool:
-        with contextlib.suppress(OSError, ValueError):
-            return self.ask("control") > 0 and self.ask("gateway") > 0
-        return False
+        return self.asks("control") is not None and self.asks("gateway") is not None
 
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
@@ -125,6 +130,19 @@ def test_planes_stay_on_their_cores_and_the_launcher_does_not(launched: Launched
     assert os.sched_getaffinity(launched.ask("gateway")) == {first}
     assert os.sched_getaffinity(launched.ask("control")) == {first}
     assert os.sched_getaffinity(launched.process.pid) == os.sched_getaffinity(0)
+
+
+def test_plane_that_cannot_be_started_is_tried_again_and_ends_nothing(tmp_path: Path) -> None:
+    program = tmp_path / "plane"
+    running = Launched(write_plan(tmp_path, control_argv=[str(program)]))
+    try:
+        worker = wait_until(lambda: running.asks("gateway"), bound_s=BOUND_S, what="the worker answers")
+        program.write_text(f'#!/bin/sh\nexec {" ".join(FAKE)} control "$@"\n', encoding="utf-8")
+        program.chmod(0o755)
+        wait_until(lambda: running.asks("control"), bound_s=BOUND_S, what="the control plane answers")
+        assert running.ask("gateway") == worker
+    finally:
+        assert "could not be started" in running.close()
 
 
 def test_several_workers_share_the_port(tmp_path: Path) -> None:

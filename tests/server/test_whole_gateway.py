@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,28 @@ def test_killed_control_plane_adopts_the_running_engine(gateway: Fleet) -> None:
     wait_until(gateway.ready, bound_s=BOUND_S, what="the next control plane is ready")
     assert gateway.engine("one")["pid"] == before["pid"]
     assert gateway.engine("one")["restarts"] == before["restarts"]
+
+
+def test_no_request_fails_while_the_control_plane_is_replaced(gateway: Fleet) -> None:
+    control = gateway.find("server.control")
+    over = threading.Event()
+
+    def ask_on() -> set[int]:
+        seen: set[int] = set()
+        with httpx.Client(timeout=BOUND_S) as client:
+            while not over.is_set():
+                seen.add(client.post(f"{gateway.gateway}/v1/chat/completions", json=chat("demo")).status_code)
+        return seen
+
+    with ThreadPoolExecutor(1) as pool:
+        statuses = pool.submit(ask_on)
+        try:
+            control.kill()
+            control.wait(BOUND_S)
+            wait_until(gateway.ready, bound_s=BOUND_S, what="the next control plane is ready")
+        finally:
+            over.set()
+        assert statuses.result(BOUND_S) == {200}
 
 
 def test_record_of_a_request_during_the_death_of_the_control_plane_is_kept_and_told_once(gateway: Fleet) -> None:
@@ -217,7 +241,7 @@ def test_port_in_use_ends_the_start_with_its_setting(tmp_path: Path) -> None:
 
 
 def test_engine_that_cannot_start_ends_the_gateway_with_the_reason_and_leaves_nothing(tmp_path: Path) -> None:
-    path, config = configuration(tmp_path, engines=broken_engine(tmp_path, restart={"give_up_after": 0}))
+    path, config = configuration(tmp_path, engines=broken_engine(tmp_path, restart={"give_up_after": 1}))
     (tmp_path / "stage" / "demo_bf16.crash").write_text("torch.OutOfMemoryError: CUDA out of memory.\n")
     running = start(path, config, tmp_path / "up.log")
     assert running.launcher.wait(BOUND_S) == 1
@@ -233,6 +257,13 @@ def test_gateway_without_keys_listens_on_loopback_only(tmp_path: Path) -> None:
     said = wattgate("up", "--config", str(path))
     assert said.returncode == 2
     assert "loopback" in said.stderr
+
+
+def test_ipv6_loopback_is_reached_by_the_commands(tmp_path: Path) -> None:
+    path, _ = configuration(tmp_path, control={"host": "::1", "port": free_port()})
+    nobody = wattgate("status", "--config", str(path))
+    assert nobody.returncode == 2
+    assert "http://[::1]:" in nobody.stderr
 
 
 def test_wrong_flag_is_an_error_and_help_fits_eighty_columns() -> None:
