@@ -24,8 +24,6 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     stream: bool | None = None
     stream_options: dict[str, Any] | UnsetType | None = UNSET
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
 
 
 class ChatCall(Call, frozen=True, kw_only=True):
