@@ -66,7 +66,12 @@ class GatewaySettings(Settings):
     first_byte_timeout_s: float = Field(
         600.0, gt=0, le=86_400, description="Longest wait for an engine's first byte (a whole answer's is its end)."
     )
-    idle_timeout_s: float = Field(120.0, gt=0, le=86_400, description="Longest silence of an engine within an answer.")
+    idle_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        le=86_400,
+        description="Longest silence of an engine within an answer, or of a client that sends or is sent one.",
+    )
     max_connections_per_replica: int = Field(512, ge=1, le=100_000, description="Connections to one replica, a worker.")
     max_record_backlog: int = Field(
         100_000, ge=100, le=10_000_000, description="Records a worker holds while no control plane takes them."

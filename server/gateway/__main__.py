@@ -48,7 +48,8 @@ async def _serve(settings: GatewaySettings, slot: int, listen_fd: int, bus: Path
 
     identity = Identity(slot=slot, pid=os.getpid(), boot=secrets.token_hex(8))
     worker = Worker(settings, identity, bus=bus, clock=SystemClock(), on_drain=drain)
-    server = uvicorn.Server(listener_config(create_app(worker), drain_timeout=Seconds(settings.drain_timeout_s)))
+    drain_timeout, idle_timeout = Seconds(settings.drain_timeout_s), Seconds(settings.idle_timeout_s)
+    server = uvicorn.Server(listener_config(create_app(worker), drain_timeout=drain_timeout, idle_timeout=idle_timeout))
     # uvicorn handles both while it serves and raises them again afterwards: here they must not kill.
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)

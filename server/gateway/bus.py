@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +30,7 @@ _log = logging.getLogger("wattgate.gateway")
 class BusClient:
     """Connects a worker's recorder and routing to the control plane for as long as `run` runs."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what it connects, and its two clocks
         self,
         path: Path,
         hello: Hello,
@@ -39,7 +39,9 @@ class BusClient:
         on_snapshot: Callable[[Snapshot], None],
         on_drain: Callable[[Seconds], None],
         flush_every: Seconds = FLUSH_EVERY,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self._pause = pause
         self._path = path
         self._hello = hello
         self._recorder = recorder
@@ -48,6 +50,7 @@ class BusClient:
         self._flush_every = flush_every
         self._acknowledged = asyncio.Event()
         self._cut = asyncio.Event()
+        self._heard = False
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -58,9 +61,9 @@ class BusClient:
             except OSError:
                 pass
             else:
-                await self._converse(reader, writer)
-                backoff = _FIRST_BACKOFF
-            await asyncio.sleep(backoff)
+                if await self._converse(reader, writer):
+                    backoff = _FIRST_BACKOFF
+            await self._pause(backoff)
             backoff = min(2 * backoff, _MAX_BACKOFF)
 
     async def flush(self, timeout: Seconds) -> bool:
@@ -76,8 +79,9 @@ class BusClient:
             return False
         return True
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Talk until the control plane is gone."""
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Talk until the control plane is gone; False if it never said a word (of another version, say)."""
+        self._heard = False
         writer.write(encode(self._hello))
         # Not a TaskGroup: one whose tasks fail in the turn in which it is cancelled forgets the cancellation.
         both = [asyncio.ensure_future(self._receive(reader)), asyncio.ensure_future(self._send(writer))]
@@ -94,11 +98,13 @@ class BusClient:
                 _log.warning("the control plane is gone (%s); serving on with the last routing table", problem)
             elif problem is not None:
                 raise problem
+        return self._heard
 
     async def _receive(self, reader: asyncio.StreamReader) -> None:
         while True:
             length = frame_length(await reader.readexactly(LENGTH_BYTES))
             message = decode_to_worker(await reader.readexactly(length))
+            self._heard = True
             match message:
                 case Snapshot():
                     self._on_snapshot(message)

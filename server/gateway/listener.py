@@ -7,10 +7,11 @@ a connection. It leans on uvicorn's inside: its tests run the path over real soc
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, MutableMapping
 from itertools import chain
 from math import ceil
-from typing import Any, Final, cast
+from typing import Any, ClassVar, Final, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -33,16 +34,44 @@ class ClientConnection(HttpToolsProtocol):
 
     on_lost: Callable[[], Any] | None = None
     """Whom to tell that the client has left."""
+    patience_s: ClassVar[float]
+    """A client that reads nothing for so long is cut off: it would hold its slot and its engine for ever."""
+    _stalled: asyncio.TimerHandle | None = None
+    _unread_bytes: int = 0
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_for_reader()
+
+    def resume_writing(self) -> None:
+        self._stop_waiting()
+        super().resume_writing()
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         cast("dict[str, Any]", self.scope)["extensions"] = {CLIENT: Client(self, self.cycle)}
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
         super().connection_lost(exc)
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost()
+
+    def _wait_for_reader(self) -> None:
+        self._unread_bytes = self.transport.get_write_buffer_size()
+        self._stalled = self.loop.call_later(self.patience_s, self._cut_if_stalled)
+
+    def _stop_waiting(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _cut_if_stalled(self) -> None:
+        if self.transport.get_write_buffer_size() < self._unread_bytes:
+            self._wait_for_reader()
+        else:
+            self.transport.abort()
 
 
 class Client:
@@ -111,11 +140,11 @@ def client_of(scope: MutableMapping[str, Any]) -> Client:
     return client
 
 
-def listener_config(app: ASGIApp, *, drain_timeout: Seconds) -> uvicorn.Config:
-    """How uvicorn must run the gateway's app."""
+def listener_config(app: ASGIApp, *, drain_timeout: Seconds, idle_timeout: Seconds) -> uvicorn.Config:
+    """How uvicorn must run the gateway's app; clients that read nothing for `idle_timeout` are cut off."""
     return uvicorn.Config(
         app,
-        http=ClientConnection,
+        http=type("PatientConnection", (ClientConnection,), {"patience_s": idle_timeout}),
         ws="none",
         lifespan="off",
         log_config=None,

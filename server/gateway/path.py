@@ -8,6 +8,7 @@ the record. Slot, count and connection are given back by leaving their blocks, h
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Final
 
@@ -34,7 +35,7 @@ async def serve(worker: Worker, endpoint: Endpoint, scope: Scope, receive: Recei
     async with Visit(worker, _new_trace(worker, endpoint, scope), scope, send) as visit:
         _check_method(scope)
         tenant = visit.trace.tenant = worker.authenticator.tenant_of(scope["headers"])
-        body = await _read_body(scope, receive, worker.settings.max_body_bytes)
+        body = await _body_in_time(visit, worker, scope, receive)
         visit.body_is_read()
         call, strip_usage = _understand(endpoint, body, visit.trace)
         async with worker.admission.slot(tenant) as slot:
@@ -47,9 +48,9 @@ async def serve(worker: Worker, endpoint: Endpoint, scope: Scope, receive: Recei
 
 
 def _new_trace(worker: Worker, endpoint: Endpoint, scope: Scope) -> Trace:
-    request_id = _header(scope, b"x-request-id")
+    wanted = _header(scope, b"x-request-id")
     return Trace(
-        request_id=request_id.decode() if _SANE_ID.fullmatch(request_id) else worker.new_request_id(),
+        request_id=worker.request_id(wanted.decode() if _SANE_ID.fullmatch(wanted) else None),
         endpoint=endpoint.name,
         received_at=worker.clock.monotonic(),
     )
@@ -58,6 +59,18 @@ def _new_trace(worker: Worker, endpoint: Endpoint, scope: Scope) -> Trace:
 def _check_method(scope: Scope) -> None:
     if scope["method"] != "POST":
         raise MethodNotAllowedError(f"{scope['method']} is not possible at {scope['path']}; use POST.")
+
+
+async def _body_in_time(visit: Visit, worker: Worker, scope: Scope, receive: Receive) -> bytes:
+    patience = worker.settings.idle_timeout_s
+    try:
+        async with asyncio.timeout(patience):
+            return await _read_body(scope, receive, worker.settings.max_body_bytes)
+    except TimeoutError as exc:
+        visit.close_after_answer()
+        raise BadRequestError(
+            f"The body did not come within {patience:g} s (`gateway.idle_timeout_s`). Send it without a pause."
+        ) from exc
 
 
 async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:

@@ -72,6 +72,10 @@ class Visit:
         """From here on only the client's leaving can come."""
         self._client.body_is_read()
 
+    def close_after_answer(self) -> None:
+        """The connection is of no more use once the answer is sent."""
+        self._client.close_after_answer()
+
     def _begin(self, status: int) -> list[Header]:
         """An answer begins; returns the headers that each has."""
         self._started = True
@@ -85,7 +89,7 @@ class Visit:
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.current_task()
-        self._worker.visits.began()
+        self._worker.visits.began(self.trace.id)
         self._client.watch(self._leave)
         return self
 
@@ -98,7 +102,7 @@ class Visit:
                 await self._explain(error)
         finally:
             self._worker.recorder.add(self.trace.record(self._worker.clock.monotonic()))
-            self._worker.visits.ended()
+            self._worker.visits.ended(self.trace.id)
         return isinstance(error, (Exception, asyncio.CancelledError))
 
     def _leave(self) -> None:

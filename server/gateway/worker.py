@@ -44,24 +44,27 @@ class Identity:
 
 
 class Visits:
-    """Counts requests between their first header and their record."""
+    """The requests between their first header and their record, by id."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._ids: set[str] = set()
         self._none = asyncio.Event()
         self._none.set()
 
     @property
     def running(self) -> int:
-        return self._count
+        return len(self._ids)
 
-    def began(self) -> None:
-        self._count += 1
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._ids
+
+    def began(self, request_id: str) -> None:
+        self._ids.add(request_id)
         self._none.clear()
 
-    def ended(self) -> None:
-        self._count -= 1
-        if self._count == 0:
+    def ended(self, request_id: str) -> None:
+        self._ids.discard(request_id)
+        if not self._ids:
             self._none.set()
 
     async def none_left(self, timeout: Seconds) -> None:
@@ -106,9 +109,11 @@ class Worker:
         self._boot = identity.boot
         self._numbers = count(1)
 
-    def new_request_id(self) -> str:
-        """Unique among all workers' lives."""
-        return f"{self._boot}-{next(self._numbers):x}"
+    def request_id(self, wanted: str | None) -> str:
+        """`wanted` unless a request of that id is running; else one that is unique among all workers' lives."""
+        while wanted is None or wanted in self.visits:
+            wanted = f"{self._boot}-{next(self._numbers):x}"
+        return wanted
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator[None]:

@@ -168,7 +168,11 @@ async def serving(worker: Worker) -> AsyncIterator[int]:
     """The worker's app under uvicorn; yields the port."""
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
-    server = Server(listener_config(create_app(worker), drain_timeout=Seconds(5)))
+    server = Server(
+        listener_config(
+            create_app(worker), drain_timeout=Seconds(5), idle_timeout=Seconds(worker.settings.idle_timeout_s)
+        )
+    )
     async with worker.alive():
         running = asyncio.ensure_future(server.serve(sockets=[sock]))
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 
@@ -124,6 +125,43 @@ async def test_client_that_stops_reading_makes_the_engine_wait_and_may_still_lea
     await connection.until_gone()
     record = await house.control.record()
     assert (record.outcome, record.cancelled_when) == ("cancelled", "streaming")
+
+
+async def test_client_that_never_reads_again_is_cut_off_and_frees_its_slot_and_its_engine() -> None:
+    async def endless(connection: EngineConnection) -> None:
+        connection.stream_head()
+        connection.send(*[chunked(token("x" * 60_000))] * 1000)
+        await connection.until_gone()
+
+    async with open_house(max_in_flight=1, idle_timeout_s=0.5) as house:
+        await house.know()
+        house.engine.then(endless, whole({}))
+        _, writer = await house.dial()
+        writer.write(request(stream=True))
+        try:
+            connection = await house.engine.request()
+            await connection.until_gone()
+            record = await house.control.record()
+            assert (record.outcome, record.cancelled_when) == ("cancelled", "streaming")
+            assert (await house.chat()).status_code == 200
+        finally:
+            writer.transport.abort()
+
+
+async def test_body_that_does_not_come_is_refused_and_its_connection_closed() -> None:
+    async with open_house(idle_timeout_s=0.05) as house:
+        await house.know()
+        reader, writer = await house.dial()
+        writer.write(request(stream=False)[:-5])
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"connection: close" in answer
+        assert b"did not come" in answer
+        record = await house.control.record()
+        assert (record.outcome, record.status) == ("client_error", 400)
+        assert house.engine.requests == []
+        writer.close()
 
 
 @pytest.fixture

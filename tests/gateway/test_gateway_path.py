@@ -177,3 +177,29 @@ async def test_request_id_is_kept_if_it_is_sane_and_echoed(house: House, sent: s
     echoed = response.headers["x-request-id"]
     assert (echoed == sent) is kept
     assert (await house.control.record()).id == echoed
+
+
+async def test_request_id_that_is_running_already_is_not_given_twice_but_again_later(house: House) -> None:
+    go_on = asyncio.Event()
+
+    async def script(connection: EngineConnection) -> None:
+        await go_on.wait()
+        await whole(ANSWER)(connection)
+
+    async def ask(request_id: str) -> str:
+        body = {"model": "demo", "messages": MESSAGES}
+        headers = {"x-request-id": request_id}
+        response = await house.client.post("/v1/chat/completions", json=body, headers=headers)
+        return response.headers["x-request-id"]
+
+    house.engine.then(script, whole(ANSWER))
+    first = asyncio.ensure_future(ask("b00t-1"))
+    await house.engine.request()
+    second = await ask("b00t-1")
+    assert second == "b00t-2"  # the gateway's own first one was what the client had chosen
+    go_on.set()
+    assert await first == "b00t-1"
+    await house.control.record(2)
+    assert await ask("b00t-1") == "b00t-1"
+    await house.control.record(3)
+    assert [one.id for one in house.control.records] == [second, "b00t-1", "b00t-1"]

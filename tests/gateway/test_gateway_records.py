@@ -16,7 +16,7 @@ from server.gateway.openai.stream import StreamWatch
 from server.gateway.records import Recorder, TokenLog
 from server.gateway.trace import Trace
 from server.units import Seconds
-from server.wire import Ack, Drain, Hello, RequestRecord, WorkerGauges
+from server.wire import Ack, Drain, Hello, RequestRecord, WorkerGauges, encode
 from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.scripted_engine import DONE, EngineConnection, chunked, role, token, whole
 from tests.gateway.house import House, candidate
@@ -70,6 +70,34 @@ async def test_records_survive_control_planes_that_die_and_are_sent_once_when_ac
     assert second.hellos == [hello]
     numbers = [batch.seq for batch in second.batches]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+async def test_control_plane_that_says_nothing_is_asked_ever_more_seldom_and_one_that_speaks_at_once() -> None:
+    pauses: list[float] = []
+    enough = asyncio.Event()
+
+    async def pause(delay: float) -> None:
+        pauses.append(delay)
+        if len(pauses) == 8:
+            enough.set()
+        await asyncio.sleep(0)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(pauses) == 6:
+            writer.write(encode(Ack(seq=0)))
+        writer.close()
+
+    with TemporaryDirectory(prefix="wg") as folder:
+        bus = Path(folder) / "bus"
+        hello = Hello(version=1, slot=0, pid=1, boot="b")
+        client = BusClient(bus, hello, recorder(), on_snapshot=lambda _: None, on_drain=lambda _: None, pause=pause)
+        async with asyncio.timeout(10), await asyncio.start_unix_server(talk, bus):
+            task = asyncio.ensure_future(client.run())
+            await enough.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+    assert pauses[:8] == [0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.02, 0.04]
 
 
 async def test_flush_without_a_control_plane_gives_up_in_time() -> None:
