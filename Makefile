@@ -13,7 +13,7 @@ PIP_ARGS ?=
 ENGINE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 ARGS ?=
 
-.PHONY: help demo test check lint types arch unit load dashboards rules-test docs fmt clean
+.PHONY: help demo test check lint types arch unit bench probes soak load dashboards rules-test docs fmt clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-zA-Z0-9_.-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,18 @@ rules-test: ## Prometheus configuration and rules (promtool)
 	@promtool check config deploy/prometheus/prometheus.yml
 	@if ls deploy/prometheus/tests/*.yml >/dev/null 2>&1; then promtool test rules deploy/prometheus/tests/*.yml; fi
 
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+bench: .venv ## side by side with other gateways, and 5,000 streams; fills docs/benchmarks.md (ARGS="--rounds 9 --only …")
+	@$(BIN)/python -m tests.benchmarks.bench --write $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.scale --write
+
+probes: .venv ## what gateways do when clients, engines and bytes misbehave (ARGS="--only ours")
+	@$(BIN)/python -m tests.benchmarks.probes --write $(ARGS)
+
+soak: .venv ## ten minutes of bad manners and dying engines: nothing may leak (ARGS="--minutes 60")
+	@$(BIN)/python -m tests.benchmarks.soak --write $(ARGS)
+
 # --- generating -------------------------------------------------------------------------------------------------------
 
 dashboards: .venv ## write grafana/dashboards/*.json from their source
@@ -96,4 +108,4 @@ fmt: .venv/.dev ## format and apply safe fixes
 	@$(BIN)/ruff format .
 
 clean: ## remove what was built or measured here, environments included
-	rm -rf .venv .venv-engine .venv-quant variants runs .state build *.egg-info
+	rm -rf .venv .venv-engine .venv-quant variants runs .state .bench build *.egg-info

@@ -49,7 +49,18 @@ WHOLE_RANGE: Final = "$__range"
 
 BY_CONFIGURATION: Final = ("model", "variant")
 
-ENGINE_STATES: Final = ("pending", "starting", "ready", "unhealthy", "backoff", "failed", "stopped")
+ENGINE_STATES: Final = (
+    "pending",
+    "starting",
+    "ready",
+    "suspect",
+    "unhealthy",
+    "half_open",
+    "draining",
+    "backoff",
+    "failed",
+    "stopped",
+)
 """The label values of `wattgate_engine_state{state}`; a state's code is its place here, counted from 1."""
 
 _FAILED: Final = "rejected|upstream_error|upstream_timeout|truncated|internal_error"

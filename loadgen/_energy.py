@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 import httpx
 
 from loadgen._errors import LoadError
+from loadgen._secrets import control_headers
 
 __all__ = ["Counters", "EnergyReport", "Use", "parse_counters", "read_counters", "settled_counters"]
 
@@ -143,7 +144,7 @@ def _use(entry: Mapping[str, Any]) -> Use:
 def read_counters(control: str) -> Counters:
     """Raises `LoadError` with one sentence."""
     try:
-        answer = httpx.get(f"{control}/api/energy", timeout=_TIMEOUT_S)
+        answer = httpx.get(f"{control}/api/energy", headers=control_headers(), timeout=_TIMEOUT_S)
         answer.raise_for_status()
         data = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:

@@ -2,7 +2,7 @@
 
 Three kinds of process (`wattgate up` starts all of them):
 
-    launcher.py   holds the listening sockets, starts and restarts the planes, ends everything; decides nothing
+    launcher/     holds the listening sockets; starts, restarts, replaces and ends the planes; decides nothing
     gateway/      the data plane, 1 … N workers: the path of a request, and nothing else
     control/      the control plane: engines, adapters, metering, metrics, admin API; never in the path of a request
 
@@ -11,28 +11,34 @@ They meet in wire.py: routing tables go down to the workers, records and token t
 The path of a request, in the order of gateway/path.py:
 
     gateway/app.py          the documented surface; inference routes are raw ASGI endpoints
-    gateway/endpoints.py    which paths there are, and what each needs of a body
-    gateway/auth.py         API key → tenant
-    gateway/openai/calls.py the deciding fields of the body, parsed once; everything else passes through
+    gateway/endpoints.py    which paths there are, and the grammar of each
+    gateway/auth.py         API key → tenant, models, limits
+    gateway/limits.py       a part of the key's limits, or 429
+    gateway/grammars/       the deciding fields of the body, parsed once; everything else passes through
     gateway/admission.py    a slot, or a place in the line, or 429
     gateway/routing/        model id → candidates → one healthy replica
     gateway/upstream/       the HTTP/1.1 client to the engine
     gateway/forward.py      the answer as it comes: streamed, whole, or an error that says so
-    gateway/openai/stream.py  token times and usage, without parsing every chunk
+    gateway/grammars/event_watch.py  token times and usage, without parsing every event
     gateway/records.py      one record, and the times of its tokens, in the next batch
 
 What becomes of a record, in the order of control/app.py:
 
     control/bus.py          takes the batch, acknowledges it
-    telemetry/traffic.py    counters and histograms, a batch at a time
+    arrivals.py             its token times as arrays
+    telemetry/traffic.py    counters and histograms, many records at a time
     energy/accountant.py    meter readings and token times → joules of each request; attribution/ holds the methods
     telemetry/exporter.py   /metrics, from the catalogue in telemetry/metrics.py
+
+What `wattgate reload` does, and in which order: docs/operations.md; cli/reload.py asks, launcher/family.py does it.
 
 Who starts an engine:
 
     control/supervisor.py   keeps every replica as the configuration wants it; control/life.py is one engine's life
+    control/health.py       one health state a replica: breaker.py judges, witness.py knows what workers saw
     engines/                what each make needs (engine.py is the contract), and launchers/ for where it runs
     engines/keeper.py       ends an engine's whole process tree when its time has come
+    control/occupancy.py    knows when nobody uses an engine any more that is to end
     models/                 facts of checkpoints and adapters, and the rules that refuse early
     control/adapters.py     keeps adapters loaded wherever they can be
 
@@ -44,11 +50,12 @@ To add a …
     energy meter        energy/KIND.py, a line in energy/__init__.py                      energy/meter.py
     attribution method  energy/attribution/NAME.py, a line in its __init__.py             attribution/attribution.py
     endpoint            a line in gateway/endpoints.py
+    grammar             gateway/grammars/NAME.py, a line in its __init__.py               grammars/grammar.py
     rule of models      a function and a line in models/rules.py
     metric              a line in telemetry/metrics.py, then `make docs`
     setting             a field in config/settings.py, then `make docs`
     command             cli/NAME.py, a line in cli/__init__.py
 
 Imports point downwards: cli, launcher, then gateway and control, then engines, energy, telemetry, then models, fleet,
-wire, config, errors, clock, units. `make arch` proves it.
+wire, config, errors, clock, units, console. `make arch` proves it.
 """

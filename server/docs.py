@@ -163,6 +163,8 @@ def _type_name(annotation: Any) -> str:
     origin = get_origin(annotation)
     if origin is Annotated:
         return _type_name(get_args(annotation)[0])
+    if origin is list:
+        return f"list of {_type_name(get_args(annotation)[0])}"
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in get_args(annotation))
     if origin in {Union, types.UnionType}:
@@ -179,7 +181,8 @@ def _unit(path: str) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    return "" if field.default in {None, ""} else f"`{_plain(field.default)}`"
+    default = field.get_default(call_default_factory=True)
+    return "" if default in (None, "") else f"`{_plain(default)}`"
 
 
 def _plain(value: Any) -> str:

@@ -10,12 +10,16 @@ WattgateError                      message: what happened, then what to do
 └── RequestError                   what a client is told        HTTP  OpenAI `type`
     ├── BadRequestError            the request is malformed     400   invalid_request_error
     ├── UnauthenticatedError       no key, or an unknown one    401   authentication_error
+    ├── PermissionDeniedError      the key may not do that      403   permission_error
     ├── UnknownModelError          no such model id             404   invalid_request_error
     ├── NotFoundError              no such path or object       404   invalid_request_error
     ├── MethodNotAllowedError      wrong verb                   405   invalid_request_error
     ├── ConflictError              it exists, or is in use      409   invalid_request_error
+    ├── SlowClientError            the request came too slowly 408   invalid_request_error
+    ├── HeadersTooLargeError       its head is too long        431   invalid_request_error
     ├── BodyTooLargeError          over `gateway.max_body_bytes` 413  invalid_request_error
     ├── ContendedError             too busy, come back later    429   rate_limit_error
+    ├── RateLimitedError           the key's limit is spent     429   rate_limit_error
     ├── UpstreamFailedError        the engine broke             502   upstream_error
     ├── NoCapacityError            nothing can serve this now   503   overloaded_error
     └── UpstreamTimeoutError       the engine was too slow      504   upstream_timeout
@@ -34,12 +38,16 @@ __all__ = [
     "ConfigError",
     "ConflictError",
     "ContendedError",
+    "HeadersTooLargeError",
     "IncompatibleError",
     "MeterError",
     "MethodNotAllowedError",
     "NoCapacityError",
     "NotFoundError",
+    "PermissionDeniedError",
+    "RateLimitedError",
     "RequestError",
+    "SlowClientError",
     "StartError",
     "UnauthenticatedError",
     "UnknownModelError",
@@ -92,6 +100,8 @@ class RequestError(WattgateError):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal_error"
     code: ClassVar[str | None] = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """What the answer has besides `retry-after`."""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: Seconds | None = None) -> None:
         super().__init__(message)
@@ -116,6 +126,15 @@ class UnauthenticatedError(RequestError):
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
+    headers = ((b"www-authenticate", b"Bearer"),)
+
+
+class PermissionDeniedError(RequestError):
+    """The key is known, and does not allow this."""
+
+    status = 403
+    type = "permission_error"
+    code = "permission_denied"
 
 
 class NotFoundError(RequestError):
@@ -148,6 +167,22 @@ class ConflictError(RequestError):
     code = "conflict"
 
 
+class SlowClientError(RequestError):
+    """The rest of the request did not come in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+
+class HeadersTooLargeError(RequestError):
+    """The request's head is longer, or has more headers, than the gateway reads."""
+
+    status = 431
+    type = "invalid_request_error"
+    code = "headers_too_large"
+
+
 class BodyTooLargeError(RequestError):
     """The body is longer than `gateway.max_body_bytes`."""
 
@@ -162,6 +197,18 @@ class ContendedError(RequestError):
     status = 429
     type = "rate_limit_error"
     code = "contended"
+
+
+class RateLimitedError(RequestError):
+    """A limit of the key is spent; `retry_after` says when this request would pass."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after: Seconds, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.headers = headers
 
 
 class UpstreamFailedError(RequestError):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from server.models.card import ModelCard
 from server.units import Seconds
 
-__all__ = ["EngineGauges", "EngineState", "Replica"]
+__all__ = ["SERVING", "Ejection", "EngineGauges", "EngineState", "Replica"]
 
 
 class EngineState(StrEnum):
@@ -18,13 +20,34 @@ class EngineState(StrEnum):
     """Waits for its turn to start."""
     STARTING = "starting"
     READY = "ready"
+    SUSPECT = "suspect"
+    """Serves as before, but failed just now: it is looked at more closely."""
     UNHEALTHY = "unhealthy"
-    """Runs, but does not answer its health check."""
+    """Runs, but was ejected: it gets no requests."""
+    HALF_OPEN = "half_open"
+    """Was ejected and seems well again: it gets a few requests as a trial."""
+    DRAINING = "draining"
+    """Serves what it has and gets nothing new: it is about to be ended."""
     BACKOFF = "backoff"
     """Ended; starts again after a wait."""
     FAILED = "failed"
     """Given up; `problem` says why."""
     STOPPED = "stopped"
+
+
+SERVING: Final = frozenset({EngineState.READY, EngineState.SUSPECT, EngineState.HALF_OPEN})
+"""The states in which a replica gets requests."""
+
+
+class Ejection(StrEnum):
+    """Why a replica was ejected; a closed vocabulary, it is a metric label."""
+
+    SILENT = "silent"
+    """It did not answer its health checks."""
+    FAILURES = "failures"
+    """Requests failed there."""
+    HUNG = "hung"
+    """It answers its health checks and yields no token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +64,8 @@ class EngineGauges:
     prefix_cache_queries_total: int | None
     prefix_cache_hits_total: int | None
     preemptions_total: int | None
+    steps_total: int | None = None
+    """Steps of its scheduler that computed something."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,3 +106,5 @@ class Replica:
     memory_bytes: int | None
     """Proportional set size of the process tree (CPU) or device memory it holds (GPU)."""
     gauges: EngineGauges | None
+    ejections: Mapping[Ejection, int] = field(default_factory=dict)
+    """Since the control plane started."""

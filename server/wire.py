@@ -4,9 +4,11 @@ A frame is a little-endian uint32 length and that many bytes of msgpack. The fir
 worker's `Hello`; a control plane of another `PROTOCOL_VERSION` closes the connection. Then, as they occur:
 
     worker → control   Batch      records of ended requests, token arrival times, gauges of the worker
-    control → worker   Snapshot   the whole routing table, numbered by its control plane
+                       LeaseWanted  a part of a key's limits, or some of it back
+    control → worker   Snapshot   the whole routing table and the keys, numbered by its control plane
+                       Lease      what the worker may spend of a key's limits, or that there is no more
+                       Recall     give back what is not in use of a key's limits
                        Ack        the control plane holds this batch and all before it; the worker may forget them
-                       Drain      finish what runs, accept nothing new
 
 A worker keeps every batch until it is acknowledged and sends what is not again to the next control plane, so a killed
 control plane loses no record; what exceeds the worker's bound is dropped, oldest first, and counted.
@@ -22,22 +24,30 @@ from typing import Any, Final
 import msgspec
 
 from server.errors import WireError
+from server.units import Seconds
 
 __all__ = [
+    "LEASE_PATIENCE",
     "LENGTH_BYTES",
     "MAX_FRAME_BYTES",
     "NO_ADAPTER",
     "PROTOCOL_VERSION",
     "Ack",
+    "Amounts",
     "Batch",
     "Candidate",
-    "Drain",
     "Hello",
+    "KeyGrant",
+    "Lease",
+    "LeaseWanted",
     "Outcome",
+    "Recall",
     "ReplicaAddress",
+    "ReplicaSeen",
     "RequestRecord",
     "Route",
     "Snapshot",
+    "Source",
     "ToControl",
     "ToWorker",
     "TokenTimes",
@@ -48,10 +58,13 @@ __all__ = [
     "frame_length",
 ]
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 NO_ADAPTER: Final = "none"
 """The adapter's name where there is none, as it stands on metrics."""
+
+LEASE_PATIENCE: Final = Seconds(0.25)
+"""Longest that a request waits for a lease."""
 
 _LENGTH = struct.Struct("<I")
 
@@ -89,8 +102,12 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     """A random name of this worker's life; with a batch's number it makes the batch unique."""
 
 
-class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One request, once it has ended. `None` means unknown or never reached, never zero."""
+class RequestRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One request, once it has ended. `None` means unknown or never reached, never zero.
+
+    There is one for every request: on the wire it is an array without names, and it may be built by position, which
+    takes a quarter of the time.
+    """
 
     id: str
     endpoint: str
@@ -128,23 +145,68 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int | None
     token_chunks: int
     """Streamed chunks that carried tokens; equal to `output_tokens` where the engine sends one token a chunk."""
+    tokens_spared: int | None = None
+    """Of a cancelled request: tokens that it allowed the engine to write and that were not written.
+
+    None where it set no bound, or where nobody knows how many were written because the answer was to come whole.
+    """
 
 
-class TokenTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """Arrival times of one stream's token chunks since this worker's last batch; each time is sent exactly once."""
+class Source(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Whose tokens they are: a tenant's, from a model as one replica serves it."""
 
-    id: str
     tenant: str
     model: str
     variant: str
     precision: str
     adapter: str
     engine: str
-    sent_at: float
-    previous_at: float | None
-    """The last token chunk before these; None if the first of `times` is the stream's first."""
-    times: bytes
-    """float64 little-endian, ascending."""
+
+
+class TokenTimes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Arrival times of token chunks since this worker's last batch; each time is sent exactly once.
+
+    There may be thousands of streams, so they are columns: `ids` and what is packed beside it have one entry for each
+    stream of which a chunk came, all little-endian. `server.arrivals` makes arrays of them.
+    """
+
+    sources: list[Source] = []
+    """Each once."""
+    ids: list[str] = []
+    """The requests'."""
+    source_of: bytes = b""
+    """uint32: the place in `sources`."""
+    counts: bytes = b""
+    """uint32, at least 1: how many of `times` are the stream's."""
+    sent_at: bytes = b""
+    """float64."""
+    previous_at: bytes = b""
+    """float64: the stream's last token chunk before these; NaN if these are its first."""
+    times: bytes = b""
+    """float64, stream after stream, ascending within each."""
+
+
+class ReplicaSeen(msgspec.Struct, array_like=True):
+    """What one worker saw at one replica since its last batch, attempts counted by how they went.
+
+    Counted up by the worker, the only one to write it.
+    """
+
+    answered: int = 0
+    """The head of an answer came, with a status other than 429, 502, 503, 504."""
+    unreachable: int = 0
+    lost: int = 0
+    """The connection broke, or what came was nonsense."""
+    timed_out: int = 0
+    """The request was taken, and then there was silence."""
+    broken: int = 0
+    """502, 504."""
+    refused: int = 0
+    """429, 503."""
+
+    @property
+    def failed(self) -> int:
+        return self.unreachable + self.lost + self.timed_out + self.broken
 
 
 class WorkerGauges(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,14 +215,18 @@ class WorkerGauges(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: dict[str, int]
     """Requests sent and not ended, by engine."""
     queued: int
-    loop_lag_s: float
-    """The longest that the event loop was late since the last batch."""
+    loop_lags_s: list[float]
+    """By how much the event loop was late, each time that it was measured since the last batch."""
     records_dropped: int
     """Records given up since this worker started, because no control plane took them."""
     rejections: dict[str, int]
     """Admission refusals since this worker started, by reason."""
     retries: dict[str, int]
     """Retries since this worker started, by reason."""
+    table: int = 0
+    """The version of the snapshot by which it routes; 0: it has none yet."""
+    seen: dict[str, ReplicaSeen] = {}
+    """Since the last batch, by engine; where nothing was seen, nothing."""
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
@@ -170,11 +236,37 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, tag="batch"):
     """Counts from 1 in each life of a worker."""
     at: float
     records: list[RequestRecord]
-    tokens: list[TokenTimes]
+    tokens: TokenTimes
     gauges: WorkerGauges
 
 
-ToControl = Hello | Batch
+class Amounts(msgspec.Struct, frozen=True, array_like=True):
+    """Of each limit of a key. Where the key has no such limit the number means nothing and is 0."""
+
+    requests: int = 0
+    tokens: int = 0
+    seats: int = 0
+    """Requests at the same time."""
+
+
+class LeaseWanted(msgspec.Struct, frozen=True, kw_only=True, tag="lease_wanted"):
+    """A worker asks for a part of a key's limits, gives some back, or both.
+
+    A `Lease` answers unless `most` is nothing.
+    """
+
+    key: str
+    """The grant's id."""
+    least: Amounts = Amounts()
+    """Less than this is of no use: then grant nothing."""
+    most: Amounts = Amounts()
+    back: Amounts = Amounts()
+    """Not used; negative: used without a lease (a debt, or the share taken while no control plane answered)."""
+    recalled: bool = False
+    """This answers a `Recall`."""
+
+
+ToControl = Hello | Batch | LeaseWanted
 
 
 # --- down: control → worker -------------------------------------------------------------------------------------------
@@ -193,6 +285,8 @@ class ReplicaAddress(msgspec.Struct, frozen=True, kw_only=True):
     healthy: bool
     rewrite_model: bool
     """The replica calls itself other than clients do: the answer's `model` must be rewritten to `answer_model`."""
+    max_in_flight: int | None = None
+    """Requests that a worker may have there at a time; None: no bound."""
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +301,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """The name to send in the body's `model`."""
     answer_model: str
     """The public id of what serves: `demo:int4`, `json:int4`."""
+    weight: float = 1.0
+    """Its share of the requests, to policies that look at it."""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,6 +318,23 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Stands in `GET /v1/models`: every replica that should serve it can."""
     card: dict[str, Any]
     """The extra fields of `GET /v1/models`: precision, parameters, size_bytes, …"""
+    starting: bool = False
+    """A replica of it is about to start or starts: a request may wait for it."""
+
+
+class KeyGrant(msgspec.Struct, frozen=True, kw_only=True):
+    """What an API key allows. None is no bound."""
+
+    id: str
+    """Names the key in lists and logs; the key itself is never sent."""
+    tenant: str
+    models: list[str] | None = None
+    """The public ids that it may ask for."""
+    priority: int = 0
+    """The band of admission: 0 waits as everybody does, lower goes first, higher goes last."""
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
@@ -230,6 +343,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
     version: int
     replicas: dict[str, ReplicaAddress]
     routes: dict[str, Route]
+    keys: dict[str, KeyGrant] | None = None
+    """By the hex digest of the key; None: there are no keys, and everybody who reaches the gateway is served."""
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True, tag="ack"):
@@ -238,13 +353,24 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, tag="ack"):
     seq: int
 
 
-class Drain(msgspec.Struct, frozen=True, kw_only=True, tag="drain"):
-    """Finish what runs within `timeout_s`, accept nothing new."""
+class Lease(msgspec.Struct, frozen=True, kw_only=True, tag="lease"):
+    """What the worker holds of a key's limits from now on, besides what it held before."""
 
-    timeout_s: float
+    key: str
+    granted: Amounts
+    left: Amounts
+    """What the control plane still has; requests and tokens come back at the limit's rate."""
+    more: bool = False
+    """Nothing yet, but others were asked to give back: another lease follows within `LEASE_PATIENCE`, or none."""
 
 
-ToWorker = Snapshot | Ack | Drain
+class Recall(msgspec.Struct, frozen=True, kw_only=True, tag="recall"):
+    """Another worker needs it: give back what is not in use, and for `LEASE_PATIENCE` what comes free."""
+
+    key: str
+
+
+ToWorker = Snapshot | Ack | Lease | Recall
 
 
 # --- framing ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from loadgen._demo._board import Board
 from loadgen._demo._config import DemoConfig
 from loadgen._demo._processes import Children, last_lines
 from loadgen._errors import LoadError
+from loadgen._secrets import control_headers, gateway_headers
 
 __all__ = ["RunningGateway"]
 
@@ -82,7 +83,7 @@ class RunningGateway:
 
     def status(self) -> Mapping[str, Any] | None:
         """What the control API says; None while it does not answer."""
-        return _get(f"{self.config.control_url}/api/status")
+        return _get(f"{self.config.control_url}/api/status", control_headers())
 
     def engines(self) -> dict[str, Mapping[str, Any]]:
         """The control API's engines by their public id."""
@@ -90,7 +91,7 @@ class RunningGateway:
         return {f"{engine['model']}:{engine['variant']}": engine for engine in status.get("engines", ())}
 
     def _listed(self) -> set[str]:
-        models = _get(f"{self.config.gateway_url}/v1/models") or {}
+        models = _get(f"{self.config.gateway_url}/v1/models", gateway_headers()) or {}
         return {entry["id"] for entry in models.get("data", ())}
 
     def _reason(self, id_: str) -> str:
@@ -112,9 +113,9 @@ def _show(board: Board, engine: Mapping[str, Any]) -> None:
     board.show(engine["name"], f"{state}{restarts}{problem}", done=state == "ready")
 
 
-def _get(url: str) -> Mapping[str, Any] | None:
+def _get(url: str, headers: Mapping[str, str]) -> Mapping[str, Any] | None:
     try:
-        answer = httpx.get(url, timeout=_REQUEST_TIMEOUT_S)
+        answer = httpx.get(url, headers=headers, timeout=_REQUEST_TIMEOUT_S)
         data = answer.json() if answer.is_success else None
     except (httpx.HTTPError, ValueError):
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import json
 import os
 import sys
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from server.cli.plan import forget_plans, write_plan
 from server.config import Config, load_config
-from server.config.paths import runtime_dir
-from server.control.cores import gateway_cores
+from server.config.paths import next_config_path, runtime_dir
 from server.control.preflight import Problem, Resolved, preflight
 from server.errors import ConfigError, StartError
 
@@ -74,7 +73,9 @@ def _up(arguments: argparse.Namespace) -> int:
     if problems:
         raise ConfigError(_listed(arguments.config, problems))
     runtime = _own_runtime_dir(config.state_dir)
-    plan = _write_plan(config, runtime)
+    forget_plans(runtime)  # of a gateway that was killed
+    next_config_path(runtime).unlink(missing_ok=True)
+    plan = write_plan(config, runtime, source=arguments.config)
     # The launcher takes over this process: it holds the sockets, and imports nothing that is loaded here.
     os.execv(sys.executable, [sys.executable, "-m", "server.launcher", str(plan)])  # noqa: S606  # no shell wanted
 
@@ -98,32 +99,3 @@ def _lock(state_dir: Path) -> None:
             f"a gateway runs already on {state_dir}. Stop it first (Ctrl-C where it runs), or set another `state_dir`."
         ) from exc
     os.set_inheritable(descriptor, True)
-
-
-def _write_plan(config: Config, runtime: Path) -> Path:
-    """Everything the launcher needs, and the resolved configuration for those it starts."""
-    settings, gateway = runtime / "config.json", runtime / "gateway.json"
-    _write_private(settings, config.model_dump_json())
-    _write_private(gateway, config.gateway.model_dump_json())
-    bus = runtime / "bus.sock"
-    plan = {
-        "gateway": {"host": config.gateway.host, "port": config.gateway.port, "workers": config.gateway.workers},
-        "control": {"host": config.control.host, "port": config.control.port},
-        "drain_timeout_s": config.gateway.drain_timeout_s,
-        "bus": str(bus),
-        "cores": sorted(gateway_cores(config)),
-        "control_argv": [
-            *(sys.executable, "-m", "server.control"),
-            *("--config", str(settings), "--runtime", str(runtime)),
-        ],
-        "gateway_argv": [*(sys.executable, "-m", "server.gateway"), *("--settings", str(gateway), "--bus", str(bus))],
-    }
-    path = runtime / "plan.json"
-    _write_private(path, json.dumps(plan))
-    return path
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["runtime_dir"]
+__all__ = ["desk_path", "next_config_path", "runtime_dir"]
 
 
 def runtime_dir(state_dir: Path, environ: Mapping[str, str] | None = None) -> Path:
@@ -21,3 +21,13 @@ def runtime_dir(state_dir: Path, environ: Mapping[str, str] | None = None) -> Pa
     if base and len(base) < 60 and Path(base).is_dir():
         return Path(base) / f"wattgate-{name}"
     return Path(environ.get("TMPDIR", "/tmp")) / f"wattgate-{os.getuid()}-{name}"  # noqa: S108  # made 0700 and owned
+
+
+def desk_path(runtime: Path) -> Path:
+    """The socket on which the launcher hears of reloads."""
+    return runtime / "launcher.sock"
+
+
+def next_config_path(runtime: Path) -> Path:
+    """The configuration for which a control plane that hands over makes way."""
+    return runtime / "next.json"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -19,7 +18,9 @@ __all__ = [
     "EngineSettings",
     "EnvironmentSettings",
     "GatewaySettings",
+    "HealthSettings",
     "MeterSettings",
+    "PolicyName",
     "RestartSettings",
     "RoutingSettings",
     "TelemetrySettings",
@@ -33,6 +34,17 @@ ModelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@
 """A public model id: hub ids have slashes, some names have colons."""
 
 Device = Annotated[str, StringConstraints(pattern=r"^(auto|cpu(:\d+(-\d+)?(,\d+(-\d+)?)*)?|gpu:\d+(,\d+)*)$")]
+
+PolicyName = Literal[
+    "first",
+    "least_outstanding",
+    "round_robin",
+    "weighted",
+    "power_of_two",
+    "prefix_affinity",
+    "adapter_affinity",
+]
+"""The routing policies of server/gateway/routing."""
 
 MAX_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM accepts for --max-lora-rank."""
@@ -53,18 +65,51 @@ class EnvironmentSettings(Settings):
 
 
 class GatewaySettings(Settings):
-    host: str = Field("127.0.0.1", description="Address to listen on. Without API keys only loopback is allowed.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on. Other than loopback it needs an API key: see docs/keys.md."
+    )
     port: int = Field(8080, ge=1, le=65535, description="Port of the OpenAI-compatible API.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes.")
     max_body_bytes: int = Field(8 * 2**20, ge=1024, le=2**30, description="Largest request body; more is a 413.")
+    max_header_bytes: int = Field(
+        32 * 2**10, ge=1024, le=2**20, description="Longest head of a request, with its path; more is a 431."
+    )
+    header_timeout_s: float = Field(
+        10.0, gt=0, le=600, description="Time for a request's head, from its first byte; then a 408."
+    )
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Names that `Host` may give, without port; empty: the loopback names on a loopback address, "
+        "else any.",
+    )
+    cors_origins: list[str] = Field(
+        default_factory=list,
+        description="Origins whose pages may call the API from a browser: `https://app.example.org`, or `*`.",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="PEM file with the certificate and its chain: the API speaks TLS. Read anew by a reload."
+    )
+    tls_key: Path | None = Field(None, description="PEM file with the certificate's private key.")
     max_in_flight: int = Field(
         1024, ge=1, le=100_000, description="Requests sent and not ended, a worker; more wait in the queue."
+    )
+    max_in_flight_bytes: int = Field(
+        256 * 2**20,
+        ge=1024,
+        le=2**40,
+        description="Bodies of the requests in flight, a worker; those in the queue may hold as much again.",
+    )
+    max_in_flight_per_tenant: int | None = Field(
+        None, ge=1, le=100_000, description="Requests in flight of one tenant, a worker; more wait in the queue."
     )
     max_queue: int = Field(256, ge=0, le=100_000, description="Requests that may wait, a worker; more are a 429.")
     queue_timeout_s: float = Field(10.0, gt=0, le=600, description="Longest wait in the queue; then a 429.")
     connect_timeout_s: float = Field(5.0, gt=0, le=120, description="Longest wait for a connection to an engine.")
     first_byte_timeout_s: float = Field(
-        600.0, gt=0, le=86_400, description="Longest wait for an engine's first byte (a whole answer's is its end)."
+        120.0, gt=0, le=86_400, description="Longest wait for an engine to begin a streamed answer."
+    )
+    whole_answer_timeout_s: float = Field(
+        600.0, gt=0, le=86_400, description="Longest wait for an answer that is not streamed."
     )
     idle_timeout_s: float = Field(
         120.0,
@@ -78,20 +123,23 @@ class GatewaySettings(Settings):
     )
     drain_timeout_s: float = Field(30.0, ge=0, le=3600, description="Time for running requests at shutdown.")
 
-    @field_validator("host")
-    @classmethod
-    def _loopback(cls, value: str) -> str:
-        return _refuse_others_than_loopback(value)
+    @model_validator(mode="after")
+    def _every_body_can_pass(self) -> Self:
+        if self.max_in_flight_bytes < self.max_body_bytes:
+            raise ValueError("`max_in_flight_bytes` must not be less than `max_body_bytes`, or that body never passes")
+        return self
 
 
 class ControlSettings(Settings):
-    host: str = Field("127.0.0.1", description="Address of the admin API, /metrics and the live page.")
+    host: str = Field(
+        "127.0.0.1",
+        description="Address of the admin API, /metrics and the live page. Other than loopback it needs an admin key.",
+    )
     port: int = Field(8081, ge=1, le=65535, description="Port of the admin API, /metrics and the live page.")
-
-    @field_validator("host")
-    @classmethod
-    def _loopback(cls, value: str) -> str:
-        return _refuse_others_than_loopback(value)
+    allowed_hosts: list[str] = Field(
+        default_factory=list,
+        description="Names that `Host` may give besides `host` and the loopback names, without port.",
+    )
 
 
 class RestartSettings(Settings):
@@ -157,6 +205,12 @@ class EngineSettings(Settings):
     url: str | None = Field(None, description="An engine that runs already: `http://host:port`, without `/v1`.")
     upstream_model: str | None = Field(None, description="What the engine at `url` calls the model; default: `model`.")
     api_key_env: str | None = Field(None, description="Environment variable with the key for `url`.")
+    weight: float = Field(
+        1.0, gt=0, le=1000, description="Share of the requests beside other replicas, with the policy `weighted`."
+    )
+    max_in_flight: int | None = Field(
+        None, ge=1, le=100_000, description="Requests at this engine at a time, a worker; more wait in the queue."
+    )
     ready_timeout_s: float = Field(600.0, gt=0, le=86_400, description="Longest start.")
     restart: RestartSettings = Field(default_factory=RestartSettings, description="What follows a crash.")
 
@@ -201,8 +255,27 @@ class AdapterSettings(Settings):
 
 
 class RoutingSettings(Settings):
-    between_replicas: str = Field(
-        "least_outstanding", description="Policy among replicas of one variant: see server/gateway/routing."
+    between_replicas: PolicyName = Field(
+        "least_outstanding", description="Policy among replicas of one variant: see docs/routing.md."
+    )
+    bare_ids: PolicyName = Field(
+        "first",
+        description="An id without a variant: `first` is its first listed variant, whose replicas share as above; any "
+        "other policy picks among the replicas of all its variants.",
+    )
+
+
+class HealthSettings(Settings):
+    hung_after_s: float = Field(
+        60.0,
+        gt=0,
+        le=86_400,
+        description="An engine at which requests wait this long, while no token comes and its own counters stand "
+        "still, is asked for one token; likewise, one of this machine that answers no health check for so long is "
+        "started again.",
+    )
+    probe_timeout_s: float = Field(
+        30.0, gt=0, le=3600, description="Time for that one token; an engine that does not yield it is ejected."
     )
 
 
@@ -236,6 +309,7 @@ class Config(Settings):
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
     routing: RoutingSettings = Field(default_factory=RoutingSettings)
+    health: HealthSettings = Field(default_factory=HealthSettings)
     energy: EnergySettings = Field(default_factory=EnergySettings)
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
     engines: list[EngineSettings] = Field(min_length=1, description="The replicas.")
@@ -264,20 +338,6 @@ class Config(Settings):
 def origin(host: str, port: int) -> str:
     """`http://host:port`, an IPv6 address in brackets."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _refuse_others_than_loopback(host: str) -> str:
-    """There are no API keys yet: whoever reaches the port may use it."""
-    try:
-        loopback = ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if not loopback:
-        raise ValueError(
-            "must be a loopback address (127.0.0.1, ::1, localhost): there are no API keys; "
-            "put a proxy that checks who asks in front of it"
-        )
-    return host
 
 
 def _refuse_twins(section: str, names: list[str]) -> None:

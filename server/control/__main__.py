@@ -6,8 +6,10 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -20,13 +22,14 @@ __all__ = ["main"]
 
 
 def main() -> int:
-    """Run until SIGTERM; the exit status 70 says that nothing can be served (see server/launcher.py)."""
+    """Run until a signal; the exit status 70 says that nothing can be served (see server/console.py)."""
     parser = argparse.ArgumentParser(prog="python -m server.control")
     parser.add_argument("--config", type=Path, required=True, help="the resolved configuration, JSON")
     parser.add_argument("--runtime", type=Path, required=True)
     parser.add_argument("--listen-fd", type=int, required=True)
     parser.add_argument("--bus-fd", type=int, required=True)
     parser.add_argument("--launcher-pid", type=int, required=True)
+    parser.add_argument("--ready-fd", type=int, required=True, help="gets a byte with the first routing table")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="wattgate: %(message)s")
     config = Config.model_validate_json(arguments.config.read_bytes())
@@ -36,7 +39,12 @@ def main() -> int:
         )
         gc.freeze()  # what is loaded now lives as long as the process: no collection need look at it
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(plane.run(listener, bus))
+            return runner.run(plane.run(listener, bus, ready=partial(_tell_ready, arguments.ready_fd)))
+
+
+def _tell_ready(pipe: int) -> None:
+    os.write(pipe, b"!")
+    os.close(pipe)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.control.admin_keys import add_keys
+from server.control.doors import Door
 from server.control.views import energy_view, status_view
 from server.errors import BadRequestError, RequestError
 from server.telemetry.summary import summarize
@@ -54,6 +56,8 @@ def create_admin(plane: ControlPlane) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _refuse_body)
     _add_reading(app, plane)
     _add_acting(app, plane)
+    add_keys(app, plane)
+    app.add_middleware(Door, keys=plane.keys, settings=plane.config.control)
     return app
 
 

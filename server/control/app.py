@@ -6,38 +6,53 @@ import asyncio
 import contextlib
 import signal
 import socket
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import uvicorn
 
 from server.clock import Clock
 from server.config import Config
+from server.config.paths import next_config_path
+from server.console import EXIT_NOTHING_TO_SERVE, say
 from server.control.adapters import Adapters
 from server.control.admin import create_admin
 from server.control.bus import Bus
-from server.control.routing_table import Placement, build_snapshot
+from server.control.doors import guarded_kinds
+from server.control.key_book import KeyBook
+from server.control.keys import KeyStore, store_path
+from server.control.limits import Leases
+from server.control.occupancy import Occupancy
+from server.control.routing_table import Placement, RoutingRules, build_snapshot
 from server.control.supervisor import Supervisor
 from server.energy import EnergyAccountant, ProcessTable, discover
 from server.fleet import EngineState
+from server.loop_lag import LoopLag
 from server.telemetry.exporter import Exposition
 from server.telemetry.labels import LabelCaps
 from server.telemetry.log import RequestLog
 from server.telemetry.sources import AdapterLoad, Sources
 from server.telemetry.traffic import Traffic
 from server.units import Seconds
-from server.wire import Batch, Hello
+from server.wire import Batch, Hello, ToWorker
 
 __all__ = ["ControlPlane"]
 
 _SETTLE_BOUND_S: Final = 10.0
+_LAST_WORD: Final = Seconds(2.0)
+"""For workers to hang up after a hand-over."""
+_TABLES_A_SECOND: Final = 1000
+"""Far more than there ever are: no control plane's numbers reach those of the one after it."""
 
-_EXIT_STOPPED: Final = 0
-_EXIT_NOTHING_TO_SERVE: Final = 70
-"""Understood by server/launcher.py: do not start another."""
+
+class _End(Enum):
+    STOPPED = "stopped"
+    HOPELESS = "hopeless"
+    HANDED_OVER = "handed over"
 
 
 class ControlPlane:
@@ -50,10 +65,23 @@ class ControlPlane:
         self.workers: dict[str, Hello] = {}
         logs = config.state_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._runtime_dir = runtime_dir
+        self._occupancy = Occupancy()
         self.supervisor = Supervisor(
-            config, runtime_dir=runtime_dir, launcher_pid=launcher_pid, clock=clock, announce=_announce
+            config,
+            runtime_dir=runtime_dir,
+            launcher_pid=launcher_pid,
+            clock=clock,
+            announce=say,
+            idle=self._occupancy.wait_idle,
         )
-        self.adapters = Adapters(config, self.supervisor, launcher_pid=launcher_pid, clock=clock, announce=_announce)
+        self.adapters = Adapters(config, self.supervisor, launcher_pid=launcher_pid, clock=clock, announce=say)
+        store = KeyStore(store_path(config.state_dir), clock)
+        self.keys = KeyBook(store, clock, always_closed=guarded_kinds(config), changed=self._keys_changed)
+        self._leases = Leases(clock, self._tell)
+        self._bus: Bus | None = None
+        self._snapshots = 0
+        self._first_number = int(clock.monotonic() * _TABLES_A_SECOND)
         caps = LabelCaps(config.telemetry, clock)
         self.traffic = Traffic(caps)
         processes = ProcessTable()
@@ -76,6 +104,7 @@ class ControlPlane:
         self._loads: list[AdapterLoad] = []
         self._lost_lines_said = False
         self._log = RequestLog(logs / "requests.jsonl", clock)
+        self._lag = LoopLag(clock)
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type, as the scraper's Accept header asks."""
@@ -83,47 +112,78 @@ class ControlPlane:
         # Rendering thousands of lines takes milliseconds: not on the loop that meters and takes records.
         return await asyncio.to_thread(self._exposition.render, accept)
 
-    async def run(self, listener: socket.socket, bus_listener: socket.socket) -> int:
-        """Serve until SIGTERM or until nothing can be served; returns the exit status."""
-        told = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-        bus = Bus(bus_listener, take=self._take, joined=self._joined, left=self._left)
+    async def run(
+        self, listener: socket.socket, bus_listener: socket.socket, *, ready: Callable[[], None] = lambda: None
+    ) -> int:
+        """Serve until a signal or until nothing can be served; returns the exit status.
+
+        SIGTERM ends the engines, too. SIGHUP lets them run, but for those that the next control plane would not take
+        over as they are. `ready` is called with the first routing table.
+        """
+        stop, leave = asyncio.Event(), asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, leave.set)
+        await self.keys.load()
+        bus = self._bus = Bus(
+            bus_listener,
+            take=self._take,
+            joined=self._joined,
+            left=self._left,
+            lease_wanted=self._leases.wanted,
+        )
         server = _Server(uvicorn.Config(create_admin(self), log_config=None, access_log=False, lifespan="off"))
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self.supervisor.run(), name="supervisor"),
                 group.create_task(self.adapters.run(), name="adapters"),
                 group.create_task(bus.serve(), name="bus"),
-                group.create_task(self._publish(bus), name="publish"),
+                group.create_task(self._publish(ready), name="publish"),
+                group.create_task(self.keys.run(), name="keys"),
                 group.create_task(self._meter(), name="meter"),
+                group.create_task(self._lag.run(), name="lag"),
                 group.create_task(server.serve(sockets=[listener]), name="admin"),
             ]
-            status = await self._until_over(told)
-            await self.supervisor.stop()
+            end = await self._until_over(stop, leave)
+            if end is _End.HANDED_OVER:
+                await bus.hand_over(_LAST_WORD)
+            else:
+                await self.supervisor.stop()
             for task in tasks:
                 task.cancel()
-        return status
+        return EXIT_NOTHING_TO_SERVE if end is _End.HOPELESS else 0
 
-    async def _until_over(self, told: asyncio.Event) -> int:
-        """Until SIGTERM (0), or until every engine has been given up (70)."""
-        stop = asyncio.create_task(told.wait())
-        hopeless = asyncio.create_task(self._until_hopeless())
+    async def _until_over(self, stop: asyncio.Event, leave: asyncio.Event) -> _End:
+        ends = {
+            asyncio.create_task(stop.wait()): _End.STOPPED,
+            asyncio.create_task(self._until_hopeless()): _End.HOPELESS,
+            asyncio.create_task(self._make_way(leave)): _End.HANDED_OVER,
+        }
         try:
-            await asyncio.wait({stop, hopeless}, return_when=asyncio.FIRST_COMPLETED)
-            return _EXIT_STOPPED if stop.done() else _EXIT_NOTHING_TO_SERVE
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            first = next(task for task in ends if task.done())
+            first.result()
+            return ends[first]
         finally:
-            stop.cancel()
-            hopeless.cancel()
+            for task in ends:
+                task.cancel()
 
     async def _until_hopeless(self) -> None:
         seen = 0
         while not all(replica.state is EngineState.FAILED for replica in self.supervisor.replicas()):
             seen = await self.supervisor.wait_change(seen)
-        _announce("every engine has failed, there is nothing to serve:")
+        say("every engine has failed, there is nothing to serve:")
         for replica in self.supervisor.replicas():
-            _announce(f"{replica.name}: {replica.problem}")
+            say(f"{replica.name}: {replica.problem}")
 
-    async def _publish(self, bus: Bus) -> None:
+    async def _make_way(self, leave: asyncio.Event) -> None:
+        """Once told, end the engines that the next configuration does not want as they are."""
+        await leave.wait()
+        path = next_config_path(self._runtime_dir)
+        if path.exists():
+            for name in await self.supervisor.make_way(Config.model_validate_json(path.read_bytes())):
+                say(f"{name}: ended, the new configuration has no such engine or has it otherwise")
+
+    async def _publish(self, ready: Callable[[], None]) -> None:
         """Send the routing table whenever something in it may have changed.
 
         The first waits until running engines were found again: workers serve on with the table of the control plane
@@ -131,41 +191,65 @@ class ControlPlane:
         """
         await self.supervisor.wait_settled(_SETTLE_BOUND_S)
         await self.adapters.wait_aligned(_SETTLE_BOUND_S)
-        seen = number = 0
+        self._publish_now()
+        ready()
+        seen = 0
         while True:
-            number += 1
-            placements = [
-                Placement(name=status.name, model=status.model, engines=status.engines)
-                for status in self.adapters.status()
-            ]
-            policy = self.config.routing.between_replicas
-            bus.publish(build_snapshot(number, self.supervisor.replicas(), placements, policy=policy))
             seen = await self.supervisor.wait_change(seen)
+            self._publish_now()
+
+    def _publish_now(self) -> None:
+        assert self._bus is not None
+        self._snapshots += 1
+        placements = [
+            Placement(name=status.name, model=status.model, engines=status.engines) for status in self.adapters.status()
+        ]
+        rules = RoutingRules.of(self.config)
+        number = self._first_number + self._snapshots
+        table = build_snapshot(number, self.supervisor.replicas(), placements, rules=rules)
+        self._occupancy.published(table)
+        self._bus.publish(msgspec.structs.replace(table, keys=self.keys.grants()))
+
+    def _keys_changed(self) -> None:
+        self._leases.replace((self.keys.grants() or {}).values())
+        if self._snapshots:  # else the first is still to come, and will have them
+            self._publish_now()
+
+    def _tell(self, worker: Hello, message: ToWorker) -> None:
+        if self._bus is not None:
+            self._bus.tell(worker, message)
 
     async def _meter(self) -> None:
         while True:
             await asyncio.sleep(self.config.energy.interval_s)
-            for request in self.energy.tick():
-                self.traffic.take_energy(request.id, request.labels, request.energy)
+            self.traffic.take_energies(self.energy.tick())
+            self.traffic.take_lags("control", self._lag.take())
 
     def _take(self, batch: Batch, worker: Hello) -> None:
+        self._occupancy.take(batch, worker)
         if self.traffic.take(batch, worker):
             self.energy.take(batch, worker)
+            self.supervisor.take(batch, worker)
             self._log.write(batch.records)
             self._say_if_lines_are_lost()
 
     def _say_if_lines_are_lost(self) -> None:
         if self._log.lines_lost and not self._lost_lines_said:
             self._lost_lines_said = True
-            _announce("the request log cannot be written (is the disk full?); its lines are lost, serving goes on")
+            say("the request log cannot be written (is the disk full?); its lines are lost, serving goes on")
 
     def _joined(self, worker: Hello) -> None:
         self.workers[worker.boot] = worker
+        self._occupancy.joined(worker)
+        self._leases.joined(worker)
 
     def _left(self, worker: Hello) -> None:
         self.workers.pop(worker.boot, None)
+        self._occupancy.left(worker)
+        self._leases.left(worker)
         self.traffic.left(worker)
         self.energy.left(worker)
+        self.supervisor.left(worker)
 
     def _adapter_loads(self) -> list[AdapterLoad]:
         return [
@@ -188,8 +272,3 @@ class _Server(uvicorn.Server):
 
 def _seconds(value: float | None) -> Seconds | None:
     return None if value is None else Seconds(value)
-
-
-def _announce(message: str) -> None:
-    sys.stderr.write(f"wattgate: {message}\n")
-    sys.stderr.flush()

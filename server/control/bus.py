@@ -9,12 +9,14 @@ import socket
 from collections.abc import Callable
 
 from server.errors import WireError
+from server.units import Seconds
 from server.wire import (
     LENGTH_BYTES,
     PROTOCOL_VERSION,
     Ack,
     Batch,
     Hello,
+    LeaseWanted,
     Snapshot,
     ToControl,
     ToWorker,
@@ -35,7 +37,8 @@ class Bus:
     """Serves the workers on the Unix socket that the launcher holds.
 
     `take` gets every batch, in order for each worker, before the batch is acknowledged: when it returns, the control
-    plane holds the batch. `joined` and `left` hear of workers that come and go.
+    plane holds the batch. `joined` and `left` hear of workers that come and go, `lease_wanted` of parts of a key's
+    limits that a worker asks for or gives back.
     """
 
     def __init__(
@@ -45,30 +48,59 @@ class Bus:
         take: Callable[[Batch, Hello], None],
         joined: Callable[[Hello], None],
         left: Callable[[Hello], None],
+        lease_wanted: Callable[[LeaseWanted, Hello], None],
     ) -> None:
         self._listener = listener
         self._take = take
         self._joined = joined
         self._left = left
+        self._lease_wanted = lease_wanted
         self._snapshot: Snapshot | None = None
+        self._over = asyncio.Event()
+        self._hung_up = asyncio.Event()
         self._connections: dict[asyncio.StreamWriter, Hello] = {}
 
     async def serve(self) -> None:
         """Run until cancelled."""
         server = await asyncio.start_unix_server(self._connection, sock=self._listener)
         try:
-            async with server:
-                await server.serve_forever()
+            await self._over.wait()
+            server.close()  # workers that come now wait for the next control plane
+            await asyncio.Event().wait()
         finally:
+            server.close()
             for writer in list(self._connections):
                 writer.close()
 
     def publish(self, snapshot: Snapshot) -> None:
         """Send `snapshot` to every worker, and to each that connects from now on."""
         self._snapshot = snapshot
+        if self._over.is_set():
+            return
         frame = encode(snapshot)
         for writer in list(self._connections):
             self._write(writer, frame)
+
+    async def hand_over(self, bound: Seconds) -> None:
+        """Take nothing more; returns once every worker has its acknowledgements and has hung up, or at the bound.
+
+        What a worker still sends is not acknowledged: the next control plane gets it again, and nobody else has it.
+        """
+        self._over.set()
+        for writer in list(self._connections):
+            writer.write_eof()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(bound):
+                while self._connections:
+                    self._hung_up.clear()
+                    await self._hung_up.wait()
+
+    def tell(self, worker: Hello, message: ToWorker) -> None:
+        """Send to one worker; to one that has gone, or after a hand-over, nothing."""
+        for writer, hello in self._connections.items():
+            if hello is worker and not self._over.is_set():
+                self._send(writer, message)
+                return
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hello: Hello | None = None
@@ -76,24 +108,36 @@ class Bus:
             hello = _checked_hello(await _read(reader))
             self._connections[writer] = hello
             self._joined(hello)
-            if self._snapshot is not None:
-                self._send(writer, self._snapshot)
+            self._greet(writer)
             while True:
                 message = await _read(reader)
-                if isinstance(message, Batch):
-                    self._take(message, hello)
-                    self._send(writer, Ack(seq=message.seq))
+                if not self._over.is_set():
+                    self._hear(message, hello, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the worker has gone; the launcher starts another
         except WireError as exc:
             _log.error("bus: %s The connection is closed.", exc)
         finally:
             self._connections.pop(writer, None)
+            self._hung_up.set()
             if hello is not None:
                 self._left(hello)
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
+
+    def _greet(self, writer: asyncio.StreamWriter) -> None:
+        if self._over.is_set():
+            writer.write_eof()
+        elif self._snapshot is not None:
+            self._send(writer, self._snapshot)
+
+    def _hear(self, message: ToControl, worker: Hello, writer: asyncio.StreamWriter) -> None:
+        if isinstance(message, Batch):
+            self._take(message, worker)
+            self._send(writer, Ack(seq=message.seq))
+        elif isinstance(message, LeaseWanted):
+            self._lease_wanted(message, worker)
 
     def _send(self, writer: asyncio.StreamWriter, message: ToWorker) -> None:
         self._write(writer, encode(message))

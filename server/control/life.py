@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -13,15 +13,16 @@ from typing import Any, Final
 import httpx
 
 from server.clock import Clock
-from server.config import EngineSettings
+from server.config import EngineSettings, HealthSettings
 from server.control.backoff import Backoff
 from server.control.board import Board
-from server.control.health import HOPELESS, HealthWatch
+from server.control.health import HealthWatch
 from server.control.memory import MemoryBudget
 from server.control.race import first_of, to_the_end
 from server.control.readiness import Readiness, told_by_log
 from server.control.resolve import Resolved
 from server.control.scrape import EngineClient
+from server.control.witness import Witnesses
 from server.engines import ENGINES, Engine
 from server.engines.launchers import LAUNCHERS, Order, Running, TransientStartError
 from server.engines.process_tree import narrow, tree
@@ -47,7 +48,11 @@ class Wish(Enum):
     """What somebody wants of an engine that would otherwise just run."""
 
     RESTART = "restart"
+    """Once its requests have ended."""
+    LEAVE = "leave"
+    """End for good, once its requests have ended."""
     STOP = "stop"
+    """End for good, now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +70,11 @@ class Surroundings:
     budget: MemoryBudget
     gpu_turns: Mapping[int, asyncio.Lock]
     """Engines that share a GPU start one after another: each looks at the free memory while it starts."""
-    hopeless: int = HOPELESS
-    """Unanswered checks in a row after which an engine that was started here is ended."""
+    idle: Callable[[str], Coroutine[Any, Any, None]]
+    """Waits until no worker has a request at the engine, which is `DRAINING` by then."""
+    drain_timeout_s: float
+    health: HealthSettings
+    witnesses: Witnesses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +100,34 @@ class Life:
         """Another one in each life of the engine; None while there is none that serves."""
         self.settled: Final = asyncio.Event()
         """Set once what ran before is taken over and was asked once, or nothing is there to take over."""
+        self.ended: Final = asyncio.Event()
+        """Set at the end of `run`, for whatever reason."""
 
     def wish(self, wish: Wish) -> None:
-        """Interrupts whatever it does. STOP is final."""
-        if self._wish is not Wish.STOP:
+        """Interrupts whatever it does, a drain too. STOP is final, and LEAVE all but."""
+        if self._wish is not Wish.STOP and not (self._wish is Wish.LEAVE and wish is Wish.RESTART):
             self._wish = wish
         self._wished.set()
 
     async def run(self, http: httpx.AsyncClient) -> None:
-        """Until somebody wishes a stop; the engine and all it started have ended then."""
-        while self._wish is not Wish.STOP:
+        """Until somebody wishes that it ends; the engine and all it started have ended then."""
+        try:
+            await self._live(http)
+        finally:
+            self.ended.set()
+
+    async def keeps(self, wanted: Resolved, environment: Path) -> bool:
+        """Whether the engine can run on where these settings hold. They name the same replica."""
+        launcher = wanted.settings.launcher
+        if launcher != self._resolved.settings.launcher:
+            return False
+        try:
+            return await LAUNCHERS[launcher].keeps(self._order(wanted, environment))
+        except StartError:
+            return False
+
+    async def _live(self, http: httpx.AsyncClient) -> None:
+        while self._wish not in (Wish.STOP, Wish.LEAVE):
             self._wish = None
             self._wished.clear()
             ended, failure = await first_of(self._wished.wait(), self._one_life(http))
@@ -145,12 +171,23 @@ class Life:
             if self._wish is None:
                 running.let_go()
             else:
+                await self._drain()
                 await running.stop()
             raise
 
+    async def _drain(self) -> None:
+        """Let its requests end: until they have, for as long as the settings say, or until the next wish."""
+        if self._wish is Wish.STOP or self._served_from is None:
+            return
+        self._wished.clear()
+        self._set_state(EngineState.DRAINING)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._around.drain_timeout_s):
+                await first_of(self._around.idle(self._name), self._wished.wait())
+
     async def _adopt(self, turn: contextlib.AsyncExitStack) -> Running | None:
         """Take over what runs already. It waits for no turn: it may be serving."""
-        running = await LAUNCHERS[self._resolved.settings.launcher].adopt(self._order())
+        running = await LAUNCHERS[self._resolved.settings.launcher].adopt(self._own_order())
         if running is None:
             if self._resolved.place.kind != "remote":
                 self.settled.set()
@@ -166,7 +203,7 @@ class Life:
     async def _launch(self, turn: contextlib.AsyncExitStack) -> Running:
         self._set_state(EngineState.STARTING)
         turn.enter_context(self._around.budget.promise(self._resolved.memory_needed))
-        running = await LAUNCHERS[self._resolved.settings.launcher].launch(self._order())
+        running = await LAUNCHERS[self._resolved.settings.launcher].launch(self._own_order())
         self._note_start(running)
         return running
 
@@ -188,12 +225,10 @@ class Life:
             await running.stop()
             return _Failure(problem=str(exc), permanent=False, served=None)
         if first == 1:
-            self._announce("it has not answered for too long; it is ended and started again")
+            self._announce(f"{end} It is ended and started again.")
             await running.stop()
-            silent_from = self._around.board.get(self._name).since
-            return _Failure(
-                problem="It ran, but no longer answered.", permanent=False, served=self._served_until(silent_from)
-            )
+            ejected_at = self._around.board.get(self._name).since
+            return _Failure(problem=end, permanent=False, served=self._served_until(ejected_at))
         problem, permanent = await asyncio.to_thread(
             told_by_log, self._engine, running, end, was_ready=self._served_from is not None
         )
@@ -202,20 +237,23 @@ class Life:
     def _served_until(self, end: Seconds) -> Seconds | None:
         return None if self._served_from is None else Seconds(end - self._served_from)
 
-    async def _work(self, client: EngineClient, running: Running, turn: contextlib.AsyncExitStack) -> None:
-        """From the first poll on; ends when it is hopeless, or with `StartError` if it never gets ready."""
+    async def _work(self, client: EngineClient, running: Running, turn: contextlib.AsyncExitStack) -> str:
+        """From the first poll on; ends when it is hopeless, says why. Raises `StartError` if it never gets ready."""
         if running.pid is not None:
             await self._become_ready(client, running)
         await turn.aclose()
         self.client = client
-        await HealthWatch(
+        return await HealthWatch(
             board=self._around.board,
             name=self._name,
             client=client,
+            probe=self._engine.probe(self._resolved.upstream_model, self._resolved.settings.task),
             pid=running.pid,
             gpus=self._resolved.place.gpus,
             checked=self.settled.set,
-            hopeless=self._around.hopeless,
+            clock=self._around.clock,
+            settings=self._around.health,
+            witness=self._around.witnesses[self._name],
         ).until_hopeless()
 
     async def _become_ready(self, client: EngineClient, running: Running) -> None:
@@ -249,12 +287,15 @@ class Life:
         self._announce(f"{failure.problem}\n  It starts again in {wait:.0f} s.")
         await asyncio.sleep(wait)
 
-    def _order(self) -> Order:
-        settings, around = self._resolved.settings, self._around
+    def _own_order(self) -> Order:
+        return self._order(self._resolved, self._around.environment)
+
+    def _order(self, wanted: Resolved, environment: Path) -> Order:
+        settings, around = wanted.settings, self._around
         return Order(
             name=self._name,
-            engine=self._engine,
-            spec=self._resolved.spec(around.environment),
+            engine=ENGINES[settings.kind],
+            spec=wanted.spec(environment),
             url=settings.url,
             api_key=self._key(settings),
             launcher_pid=around.launcher_pid,

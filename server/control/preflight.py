@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from server.clock import SystemClock
 from server.config import AdapterSettings, Config
 from server.control.cores import allowed_cores
 from server.control.devices import find_gpus
+from server.control.doors import door_problems
 from server.control.resolve import Resolved, resolve_engines
 from server.control.routing_table import check_namespace
 from server.engines import ENGINES
@@ -36,17 +38,27 @@ class Problem:
     """`file`: wrong on every machine. `machine`: this one lacks something (a checkpoint, a GPU, memory, vLLM)."""
 
 
-def preflight(config: Config, *, environ: Mapping[str, str] | None = None) -> tuple[dict[str, Resolved], list[Problem]]:
-    """Resolve every engine and list all problems; starts nothing. Blocks up to seconds if vLLM must be searched for."""
+def preflight(
+    config: Config,
+    *,
+    environ: Mapping[str, str] | None = None,
+    launcher_pid: int = 0,
+    running: frozenset[str] = frozenset(),
+) -> tuple[dict[str, Resolved], list[Problem]]:
+    """Resolve every engine and list all problems; starts nothing. Blocks up to seconds if vLLM must be searched for.
+
+    For a gateway that runs: its launcher, the launcher's environment, and the engines that have their memory already.
+    """
     environ = os.environ if environ is None else environ  # noqa: TID251  # for the keys that `api_key_env` names
-    resolved = resolve_engines(config, allowed=allowed_cores(), gpus=find_gpus())
+    resolved = resolve_engines(config, allowed=allowed_cores(launcher_pid), gpus=find_gpus(environ))
     problems = [
         *_engine_problems(resolved.values()),
         *_namespace_problems(config, resolved.values()),
         *_adapter_problems(config, resolved.values()),
         *_environment_problems(config, resolved.values()),
         *_key_problems(config, environ),
-        *_memory_problems(resolved.values()),
+        *_memory_problems(engine for name, engine in resolved.items() if name not in running),
+        *_door_problems(config),
     ]
     return resolved, problems
 
@@ -141,6 +153,11 @@ def _key_problems(config: Config, environ: Mapping[str, str]) -> Iterator[Proble
         if name is not None and name not in environ:
             message = f"`api_key_env` names the environment variable {name}, which is not set. Export it first."
             yield Problem(where=f"engines.{settings.name}", message=message, scope="machine")
+
+
+def _door_problems(config: Config) -> Iterator[Problem]:
+    for where, message in door_problems(config, SystemClock()):
+        yield Problem(where=where, message=message, scope="machine")
 
 
 def _memory_problems(engines: Iterable[Resolved]) -> Iterator[Problem]:

@@ -4,25 +4,54 @@ The grammar `name[:variant]`, name a base model or an adapter, is resolved here,
 that exists. A worker then needs one look-up a request, and an id with slashes or colons needs no splitting rule:
 
     demo:int4   the replicas of variant int4 of model demo
-    demo        those of its first listed variant
+    demo        those of its first listed variant, or of all with a policy that mixes them (`routing.bare_ids`)
     json:int4   adapter json on variant int4
-    json        the same on the first listed variant that can take it
+    json        the same on the first listed variant that can take it, or on all that can
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
+import msgspec
+
+from server.config import Config
 from server.errors import ConfigError
-from server.fleet import EngineState, Replica
+from server.fleet import SERVING, EngineState, Replica
 from server.wire import NO_ADAPTER, Candidate, ReplicaAddress, Route, Snapshot
 
-__all__ = ["Placement", "build_snapshot", "check_namespace"]
+__all__ = ["Placement", "RoutingRules", "build_snapshot", "check_namespace"]
 
-FIRST = "first"
+_FIRST: Final = "first"
+_SOON_READY: Final = frozenset({EngineState.PENDING, EngineState.STARTING})
+_TRIAL_REQUESTS: Final = 1
+"""At a time and a worker, at a replica that was ejected and seems well again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingRules:
+    """What the configuration says about who gets which request."""
+
+    between_replicas: str
+    """The policy among replicas of one variant."""
+    bare_ids: str
+    """The policy among all variants; `first`: the first variant alone, whose replicas share as above."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """By replica; a missing name has 1."""
+    max_in_flight: Mapping[str, int | None] = field(default_factory=dict)
+    """By replica; a missing name has no bound."""
+
+    @classmethod
+    def of(cls, config: Config) -> Self:
+        return cls(
+            between_replicas=config.routing.between_replicas,
+            bare_ids=config.routing.bare_ids,
+            weights={engine.name: engine.weight for engine in config.engines},
+            max_in_flight={engine.name: engine.max_in_flight for engine in config.engines},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,47 +90,64 @@ def _claim(meanings: dict[str, str], public_id: str, meaning: str) -> None:
 
 
 def build_snapshot(
-    version: int, replicas: Sequence[Replica], placements: Sequence[Placement], *, policy: str
+    version: int, replicas: Sequence[Replica], placements: Sequence[Placement], *, rules: RoutingRules
 ) -> Snapshot:
     """The table for the workers; `replicas` in the order of the configuration, which decides what is first."""
     routes: dict[str, Route] = {}
     for model in dict.fromkeys(replica.model for replica in replicas):
-        _add_model(routes, model, [replica for replica in replicas if replica.model == model], policy)
+        _add_model(routes, model, [replica for replica in replicas if replica.model == model], rules)
     for placement in placements:
-        _add_adapter(routes, placement, replicas, policy)
-    return Snapshot(version=version, replicas=_addresses(replicas), routes=routes)
+        _add_adapter(routes, placement, replicas, rules)
+    return Snapshot(version=version, replicas=_addresses(replicas, rules), routes=routes)
 
 
-def _add_model(routes: dict[str, Route], model: str, replicas: list[Replica], policy: str) -> None:
-    by_variant = _by_variant(replicas)
-    for variant, members in by_variant.items():
+def _add_model(routes: dict[str, Route], model: str, replicas: list[Replica], rules: RoutingRules) -> None:
+    for variant, members in _by_variant(replicas).items():
         public_id = f"{model}:{variant}"
-        candidates = [_base_candidate(replica, replica.upstream_model) for replica in members]
-        routes[public_id] = _route(public_id, members, candidates, policy)
-    first = next(iter(by_variant.values()))
+        candidates = [_base_candidate(replica, replica.upstream_model, rules) for replica in members]
+        routes[public_id] = _route(public_id, members, candidates, rules.between_replicas)
+    members, policy = _bare(replicas, rules)
     # A local engine answers to the bare id too: no splice needed.
     candidates = [
-        _base_candidate(replica, model if replica.launcher == "local" else replica.upstream_model) for replica in first
+        _base_candidate(replica, model if replica.launcher == "local" else replica.upstream_model, rules)
+        for replica in members
     ]
-    routes[model] = _route(model, first, candidates, policy)
+    routes[model] = _route(model, members, candidates, policy)
 
 
-def _add_adapter(routes: dict[str, Route], placement: Placement, replicas: Sequence[Replica], policy: str) -> None:
-    able = _by_variant([replica for replica in replicas if replica.name in placement.engines])
-    for variant, members in able.items():
+def _add_adapter(
+    routes: dict[str, Route], placement: Placement, replicas: Sequence[Replica], rules: RoutingRules
+) -> None:
+    able = [replica for replica in replicas if replica.name in placement.engines]
+    for variant, members in _by_variant(able).items():
         public_id = f"{placement.name}:{variant}"
-        routes[public_id] = _adapter_route(public_id, placement, members, policy)
+        routes[public_id] = _adapter_route(public_id, placement, members, rules, rules.between_replicas)
     if able:
-        routes[placement.name] = _adapter_route(placement.name, placement, next(iter(able.values())), policy)
+        members, policy = _bare(able, rules)
+        routes[placement.name] = _adapter_route(placement.name, placement, members, rules, policy)
 
 
-def _adapter_route(public_id: str, placement: Placement, members: list[Replica], policy: str) -> Route:
+def _bare(replicas: list[Replica], rules: RoutingRules) -> tuple[list[Replica], str]:
+    """Who serves an id without a variant, and by which policy; `replicas` of one model, at least one."""
+    first = replicas[0]
+    if rules.bare_ids == _FIRST:
+        return [replica for replica in replicas if replica.variant == first.variant], rules.between_replicas
+    return [replica for replica in replicas if replica.task == first.task], rules.bare_ids
+
+
+def _adapter_route(
+    public_id: str, placement: Placement, members: list[Replica], rules: RoutingRules, policy: str
+) -> Route:
     loaded = [replica for replica in members if placement.name in replica.adapters]
-    candidates = [_adapter_candidate(replica, placement.name) for replica in loaded]
+    candidates = [_adapter_candidate(replica, placement.name, rules) for replica in loaded]
     route = _route(public_id, members, candidates, policy)
-    complete = len(loaded) == len(members) and route.listed
-    card = {**route.card, "adapter": placement.name, "parent": f"{placement.model}:{members[0].variant}"}
-    return Route(id=public_id, task=route.task, policy=policy, candidates=candidates, listed=complete, card=card)
+    variants = {replica.variant for replica in members}
+    parent = f"{placement.model}:{variants.pop()}" if len(variants) == 1 else placement.model
+    return msgspec.structs.replace(
+        route,
+        listed=len(loaded) == len(members) and route.listed,
+        card={**route.card, "adapter": placement.name, "parent": parent},
+    )
 
 
 def _by_variant(replicas: Iterable[Replica]) -> dict[str, list[Replica]]:
@@ -111,7 +157,7 @@ def _by_variant(replicas: Iterable[Replica]) -> dict[str, list[Replica]]:
     return found
 
 
-def _base_candidate(replica: Replica, upstream_model: str) -> Candidate:
+def _base_candidate(replica: Replica, upstream_model: str, rules: RoutingRules) -> Candidate:
     return Candidate(
         replica=replica.name,
         model=replica.model,
@@ -120,10 +166,11 @@ def _base_candidate(replica: Replica, upstream_model: str) -> Candidate:
         adapter=NO_ADAPTER,
         upstream_model=upstream_model,
         answer_model=f"{replica.model}:{replica.variant}",
+        weight=rules.weights.get(replica.name, 1.0),
     )
 
 
-def _adapter_candidate(replica: Replica, adapter: str) -> Candidate:
+def _adapter_candidate(replica: Replica, adapter: str, rules: RoutingRules) -> Candidate:
     public_id = f"{adapter}:{replica.variant}"
     return Candidate(
         replica=replica.name,
@@ -133,6 +180,7 @@ def _adapter_candidate(replica: Replica, adapter: str) -> Candidate:
         adapter=adapter,
         upstream_model=public_id,
         answer_model=public_id,
+        weight=rules.weights.get(replica.name, 1.0),
     )
 
 
@@ -140,11 +188,19 @@ def _route(public_id: str, members: list[Replica], candidates: list[Candidate], 
     return Route(
         id=public_id,
         task=members[0].task,
-        policy=policy if len(candidates) > 1 else FIRST,
+        policy=policy if len(candidates) > 1 else _FIRST,
         candidates=candidates,
-        listed=any(replica.state is EngineState.READY for replica in members),
-        card=_card(members[0]),
+        listed=any(replica.state in SERVING for replica in members),
+        card=_common_card(members),
+        starting=any(replica.state in _SOON_READY for replica in members),
     )
+
+
+def _common_card(members: list[Replica]) -> dict[str, Any]:
+    """What is true of all members, as far as it is known of them."""
+    cards = [_card(replica) for replica in members]
+    facts = {key: value for card in reversed(cards) for key, value in card.items()}
+    return {key: facts[key] for key in facts if all(card.get(key, facts[key]) == facts[key] for card in cards)}
 
 
 def _card(replica: Replica) -> dict[str, Any]:
@@ -166,11 +222,11 @@ def _card(replica: Replica) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value is not None}
 
 
-def _addresses(replicas: Iterable[Replica]) -> dict[str, ReplicaAddress]:
-    return {replica.name: _address(replica, replica.url) for replica in replicas if replica.url is not None}
+def _addresses(replicas: Iterable[Replica], rules: RoutingRules) -> dict[str, ReplicaAddress]:
+    return {replica.name: _address(replica, replica.url, rules) for replica in replicas if replica.url is not None}
 
 
-def _address(replica: Replica, url: str) -> ReplicaAddress:
+def _address(replica: Replica, url: str, rules: RoutingRules) -> ReplicaAddress:
     parts = urlsplit(url)
     tls = parts.scheme == "https"
     public_id = f"{replica.model}:{replica.variant}"
@@ -181,6 +237,11 @@ def _address(replica: Replica, url: str) -> ReplicaAddress:
         tls=tls,
         path_prefix=parts.path.rstrip("/"),
         api_key=replica.api_key,
-        healthy=replica.state is EngineState.READY,
+        healthy=replica.state in SERVING,
         rewrite_model=replica.launcher != "local" and replica.upstream_model != public_id,
+        max_in_flight=_max_in_flight(replica, rules),
     )
+
+
+def _max_in_flight(replica: Replica, rules: RoutingRules) -> int | None:
+    return _TRIAL_REQUESTS if replica.state is EngineState.HALF_OPEN else rules.max_in_flight.get(replica.name)

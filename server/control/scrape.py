@@ -10,6 +10,7 @@ import httpx
 
 from server.engines import Call, Engine
 from server.fleet import EngineGauges
+from server.units import Seconds
 
 __all__ = ["EngineClient", "max_model_len"]
 
@@ -68,6 +69,17 @@ class EngineClient:
         except (httpx.HTTPError, TimeoutError) as exc:
             return f"it did not answer ({type(exc).__name__})"
         return None if response.is_success else _complaint(response)
+
+    async def probe(self, call: Call, timeout: Seconds) -> bool:
+        """Whether the engine answered this in time with anything but an error of its own (5xx)."""
+        try:
+            async with asyncio.timeout(timeout):
+                response = await self._http.post(
+                    self._url + call.path, json=dict(call.body), headers=self._headers, timeout=timeout
+                )
+        except (httpx.HTTPError, TimeoutError):
+            return False
+        return not response.is_server_error
 
     async def _get(self, path: str) -> httpx.Response | None:
         try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -21,9 +21,11 @@ from server.control.memory import MemoryBudget
 from server.control.preflight import available_memory
 from server.control.resolve import Resolved, resolve_engines
 from server.control.scrape import EngineClient
+from server.control.witness import Witnesses
 from server.engines.launchers import LAUNCHERS
 from server.errors import ConflictError, NotFoundError
 from server.fleet import EngineState, Replica
+from server.wire import Batch, Hello
 
 __all__ = ["Supervisor"]
 
@@ -44,13 +46,16 @@ class Supervisor:
         announce: Callable[[str], None],
         environ: Mapping[str, str] | None = None,
         gpus: Sequence[Gpu] | None = None,
+        idle: Callable[[str], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         """Reads the checkpoints' headers; starts nothing.
 
-        `environ` holds the keys that `api_key_env` names. `gpus` are those of this machine if not given.
+        `environ` holds the keys that `api_key_env` names. `gpus` are those of this machine if not given. `idle` waits
+        until nobody has a request at an engine that is `DRAINING`; None: nobody ever has one.
         """
         environ = os.environ if environ is None else environ  # noqa: TID251  # for `api_key_env` and the GPUs offered
         gpus = find_gpus(environ) if gpus is None else gpus
+        self._gpus = gpus
         self._resolved = resolve_engines(config, allowed=allowed_cores(launcher_pid), gpus=gpus)
         self._board = Board((_row(engine, clock) for engine in self._resolved.values()), clock)
         self._announce = announce
@@ -64,6 +69,10 @@ class Supervisor:
             launcher_pid=launcher_pid,
             environ=environ,
             budget=MemoryBudget(available_memory),
+            idle=idle or _nobody_waits,
+            drain_timeout_s=config.gateway.drain_timeout_s,
+            health=config.health,
+            witnesses=Witnesses(self._resolved, clock),
             gpu_turns={index: asyncio.Lock() for engine in self._resolved.values() for index in engine.place.gpus},
         )
         self._lives = {name: Life(engine, self._around) for name, engine in self._resolved.items()}
@@ -106,6 +115,14 @@ class Supervisor:
                 for life in self._lives.values():
                     await life.settled.wait()
 
+    def take(self, batch: Batch, worker: Hello) -> None:
+        """What a worker saw at the replicas, each batch once."""
+        self._around.witnesses.take(batch, worker)
+
+    def left(self, worker: Hello) -> None:
+        """The worker has gone."""
+        self._around.witnesses.left(worker)
+
     def resolved(self) -> Mapping[str, Resolved]:
         """What each replica's settings mean on this machine."""
         return self._resolved
@@ -126,6 +143,18 @@ class Supervisor:
             raise ConflictError(f"Engine {name!r} runs elsewhere; restart it there.")
         self._lives[name].wish(Wish.RESTART)
 
+    async def make_way(self, config: Config) -> list[str]:
+        """End, once their requests have ended, the engines that `config` has not, or has otherwise; says which."""
+        wanted = resolve_engines(config, allowed=allowed_cores(self._around.launcher_pid), gpus=self._gpus)
+        leaving = []
+        for name, life in self._lives.items():
+            if name not in wanted or not await life.keeps(wanted[name], config.environments.engine):
+                leaving.append(name)
+                life.wish(Wish.LEAVE)
+        for name in leaving:
+            await self._lives[name].ended.wait()
+        return leaving
+
     async def stop(self) -> None:
         """End all engines; when this returns `run` has returned, or 30 s have passed."""
         for life in self._lives.values():
@@ -142,6 +171,10 @@ class Supervisor:
         for launcher in LAUNCHERS.values():
             for name in await launcher.end_strangers(self._around.runtime_dir / "engines", known):
                 self._announce(f"{name}: ended, it is no longer in the configuration")
+
+
+async def _nobody_waits(_engine: str) -> None:
+    """Where no worker is, none has a request."""
 
 
 def _row(engine: Resolved, clock: Clock) -> Replica:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from server.config import origin
 from server.energy.attribution import Account
-from server.fleet import EngineState, Replica
+from server.fleet import SERVING, EngineState, Replica
 from server.telemetry.summary import summarize
 from server.units import Seconds
 
@@ -51,7 +51,7 @@ def _state(replicas: Iterable[Replica], adapters: list[dict[str, Any]], workers:
     if EngineState.FAILED in states:
         return "failed"
     pending = any(placed["state"] == "pending" for adapter in adapters for placed in adapter["replicas"].values())
-    return "ready" if states == {EngineState.READY} and workers and not pending else "starting"
+    return "ready" if states <= SERVING and workers and not pending else "starting"
 
 
 def _engine(replica: Replica, now: Seconds) -> dict[str, Any]:
@@ -69,6 +69,7 @@ def _engine(replica: Replica, now: Seconds) -> dict[str, Any]:
         "cores": sorted(replica.cores),
         "pid": replica.pid,
         "restarts": replica.restarts,
+        "ejections": dict(replica.ejections),
         "adapters": sorted(replica.adapters),
         "memory_bytes": replica.memory_bytes,
         "engine_version": replica.engine_version,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
+import math
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
+
+import numpy as np
 
 from server.clock import Clock
 from server.config import EnergySettings
-from server.energy.attribution import ATTRIBUTIONS, Account, EngineUse, RequestUse, Share, Window
+from server.energy.attribution import ATTRIBUTIONS, Account, EngineUse, Share, Shares, Window
 from server.energy.attribution.token_share import TokenShare
 from server.energy.books import Books, EnergyNow, NameCaps, RequestEnergy
 from server.energy.devices import CpuTimes, Device, OpenWindow, is_on, is_up
@@ -17,11 +19,11 @@ from server.energy.foreign import ForeignTokens
 from server.energy.meter import EnergyMeter, Reading
 from server.energy.presence import Presence
 from server.energy.processes import ProcessTable
-from server.energy.work import Work, WorkBook
+from server.energy.work import UNKNOWN, Floats, Integers, Payer, WorkBook
 from server.errors import MeterError
 from server.fleet import Replica
 from server.units import Microjoules, Seconds
-from server.wire import NO_ADAPTER, Batch, Hello
+from server.wire import Batch, Hello
 
 __all__ = ["EnergyAccountant"]
 
@@ -33,7 +35,7 @@ _MAX_ENERGIES: Final = 10_000
 
 
 class EnergyAccountant:
-    """Written on the event loop, read from any thread; one lock, held for a few ms at most."""
+    """Written on the event loop, read from any thread; one lock, which is the caps', held for a few ms at most."""
 
     def __init__(
         self,
@@ -51,23 +53,22 @@ class EnergyAccountant:
         self._hold_s = settings.hold_s
         self._processes = processes or ProcessTable()
         self._attribution = ATTRIBUTIONS[TokenShare.method]()
-        self._lock = threading.RLock()  # reentrant: capping a name may fold another
+        self._lock = caps.lock
         self._works = WorkBook()
         self._books = Books(caps)
         self._devices: dict[str, Device] = {}
         self._up: dict[str, bool] = {}
         self._read_at: dict[str, Seconds] = {}
         self._presence = Presence()
-        self._energies: OrderedDict[str, Microjoules] = OrderedDict()
+        self._energies: dict[str, Microjoules] = {}
         caps.adapters.on_evict(self._forget_adapter)
         caps.tenants.on_evict(self._forget_tenant)
 
     def take(self, batch: Batch, worker: Hello) -> None:
         """Learn who ran when. Each batch must come once: give only those that `Traffic.take` accepted."""
         with self._lock:
-            closed_until = max((device.closed_until for device in self._devices.values()), default=0.0)
-            for work in self._works.take(batch, worker):
-                work.complete = work.sent_at >= closed_until or not self._devices
+            accounted_until = max((device.closed_until for device in self._devices.values()), default=-math.inf)
+            self._works.take(batch, worker, accounted_until=accounted_until)
             self._presence.take(batch, worker)
 
     def left(self, worker: Hello) -> None:
@@ -154,35 +155,30 @@ class EnergyAccountant:
             return True
         if not self._presence.all_reported_since(window.end) or self._works.running_before(window.end):
             return False
-        return self._presence.in_flight() <= sum(1 for work in self._works if work.done_at is None)
+        return self._presence.in_flight() <= self._works.running()
 
     def _close(self, device: Device, opened: OpenWindow) -> None:
-        window = self._describe(device, opened)
-        shares = self._shares(window)
-        assert sum(share.energy for share in shares) == window.energy, "attribution lost or made energy"
+        window, rows = self._describe(device, opened)
+        shares = self._shares(window, rows)
+        assert shares.total == window.energy, "attribution lost or made energy"
         engines = {
             replica.name: (replica.name, replica.model, replica.variant, replica.precision)
             for replica in opened.replicas
         }
-        for share in shares:
-            engine = engines[share.engine] if share.engine is not None else None
-            if share.request is None:
-                self._books.post(window, share, engine, NO_ADAPTER, None)
-                continue
-            work = self._works[share.request]
-            work.energy = Microjoules((work.energy or 0) + share.energy)
-            self._books.post(window, share, engine, work.labels[-1], work.tenant)
-        for request in window.requests:  # one without a share has used 0 J, which is known
-            work = self._works[request.key]
-            work.energy = work.energy or Microjoules(0)
+        self._works.pay(rows, shares.requests)
+        for payer, energy in self._works.sum_by_payer(rows, shares.requests):
+            self._books.post_requests(window, engines[payer[0]], payer[4], payer[5], Microjoules(energy))
+        for share in shares.others:
+            self._books.post(window, share, engines[share.engine] if share.engine is not None else None)
         self._books.close(window)
         device.closed_until = opened.end
 
-    def _describe(self, device: Device, opened: OpenWindow) -> Window:
-        names = frozenset(replica.name for replica in opened.replicas)
-        requests, output_of = self._works.in_window(opened.start, opened.end, names)
+    def _describe(self, device: Device, opened: OpenWindow) -> tuple[Window, Integers]:
+        """The window, and which rows of the work book its requests are."""
+        places = {replica.name: place for place, replica in enumerate(opened.replicas)}
+        rows, requests, output_of = self._works.in_window(opened.start, opened.end, places)
         busy = self._presence.engines_seen(opened.start, opened.end)
-        return Window(
+        window = Window(
             device=device.name,
             scope=device.scope,
             start=opened.start,
@@ -195,54 +191,61 @@ class EnergyAccountant:
                     up=is_up(replica),
                     cpu_us=opened.cpu_us.get(replica.name, 0),
                     foreign_millitokens=device.foreign.setdefault(replica.name, ForeignTokens()).in_window(
-                        replica.gauges.output_tokens_total if replica.gauges else None, output_of[replica.name]
+                        replica.gauges.output_tokens_total if replica.gauges else None, ours
                     ),
                     busy=replica.name in busy,
                 )
-                for replica in opened.replicas
+                for replica, ours in zip(opened.replicas, output_of.tolist(), strict=True)
             ],
             requests=requests,
             other_cpu_us=opened.other_cpu_us,
         )
+        return window, rows
 
-    def _shares(self, window: Window) -> list[Share]:
+    def _shares(self, window: Window, rows: Integers) -> Shares:
         if window.end - window.start <= _LONGEST_WINDOW:
             return self._attribution.attribute(window)
-        self._spoil(window.requests)
-        return [Share(account=Account.UNATTRIBUTED, engine=None, energy=window.energy)]
-
-    def _spoil(self, requests: Sequence[RequestUse]) -> None:
-        for request in requests:
-            self._works[request.key].complete = False
+        self._works.works["complete"][rows] = False
+        everything = Share(account=Account.UNATTRIBUTED, engine=None, energy=window.energy)
+        return Shares(requests=np.zeros(len(rows), np.int64), others=[everything])
 
     def _settle(self, now: Seconds, replicas: Sequence[Replica]) -> list[RequestEnergy]:
         """Forget the requests whose windows are all closed; returns the final energies."""
         devices = list(self._devices.values())
-        devices_of = {replica.name: [device for device in devices if is_on(replica, device)] for replica in replicas}
-        done, final = [], []
-        for work in self._works:
-            if work.done_at is None:
-                continue
-            used = devices_of.get(work.engine) or devices  # an engine that has just ended uses none any more
-            if all(device.closed_until > work.done_at for device in used):
-                done.append(work)
-                if work.complete and all(device.first_at <= work.sent_at for device in used):
-                    final += self._finish(work)
-            elif now > work.done_at + self._hold_s + _FORGET_AFTER:
-                done.append(work)
+        works, payers = self._works.works, self._works.payers()
+        closed_until, first_at = self._accounted(payers, replicas)
+        done = closed_until[works["payer"]] > works["done_at"]  # never of one that runs: its end is NaN
+        final = done & works["complete"] & (first_at[works["payer"]] <= works["sent_at"]) & (works["energy"] != UNKNOWN)
+        ids, energies = self._works.ids(final), works["energy"][final].tolist()
+        self._remember(ids, energies)
+        told = [
+            RequestEnergy(request_id, payers[payer][:5], energy)
+            for request_id, payer, energy, completed in zip(
+                ids, works["payer"][final].tolist(), energies, works["completed"][final].tolist(), strict=True
+            )
+            if completed
+        ]
+        given_up = now > works["done_at"] + self._hold_s + _FORGET_AFTER
         open_since = min((device.closed_until for device in devices), default=now)
         keep_from = max(open_since, now - self._hold_s - _FORGET_AFTER)
-        self._works.forget(done, keep_from)
+        self._works.forget(done | given_up, keep_from)
         self._presence.forget(keep_from)
-        return final
+        return told
 
-    def _finish(self, work: Work) -> list[RequestEnergy]:
-        if work.energy is None:
-            return []
-        self._energies[work.id] = work.energy
-        if len(self._energies) > _MAX_ENERGIES:
-            self._energies.popitem(last=False)
-        return [RequestEnergy(id=work.id, labels=work.labels, energy=work.energy)] if work.completed else []
+    def _accounted(self, payers: Sequence[Payer], replicas: Sequence[Replica]) -> tuple[Floats, Floats]:
+        """Until when, and since when, all devices of each payer's engine are accounted."""
+        devices = list(self._devices.values())
+        devices_of = {replica.name: [device for device in devices if is_on(replica, device)] for replica in replicas}
+        # An engine that has just ended uses none any more.
+        used = [devices_of.get(payer[0]) or devices for payer in payers]
+        closed_until = [min((device.closed_until for device in one), default=math.inf) for one in used]
+        first_at = [max((device.first_at for device in one), default=-math.inf) for one in used]
+        return np.array(closed_until, np.float64), np.array(first_at, np.float64)
+
+    def _remember(self, ids: Sequence[str], energies: Sequence[Microjoules]) -> None:
+        self._energies.update(zip(ids, energies, strict=True))
+        for request_id in list(islice(self._energies, max(0, len(self._energies) - _MAX_ENERGIES))):
+            del self._energies[request_id]
 
     def _forget_adapter(self, name: str) -> None:
         with self._lock:

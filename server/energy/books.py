@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from server.energy.attribution import Account, Share, Window
 from server.units import Microjoules, Seconds
@@ -13,12 +14,13 @@ from server.wire import NO_ADAPTER
 
 __all__ = ["Books", "EnergyNow", "NameCap", "NameCaps", "RequestEnergy"]
 
-_NONE: Final = NO_ADAPTER
 _OTHER: Final = "other"
 _ADAPTER: Final = 6
 """Where the adapter stands in an account's key."""
 
 EngineLabels = tuple[str, str, str, str]
+
+_NO_ENGINE: Final[EngineLabels] = (NO_ADAPTER,) * 4
 
 
 class NameCap(Protocol):
@@ -33,6 +35,10 @@ class NameCap(Protocol):
 
 class NameCaps(Protocol):
     """The caps that energy shares with the other metrics."""
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """Held by whoever calls a cap, which may call everybody who listens; reentrant."""
 
     @property
     def adapters(self) -> NameCap: ...
@@ -59,8 +65,7 @@ class EnergyNow:
     """Monotonic time up to which every device is accounted; None: nothing is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestEnergy:
+class RequestEnergy(NamedTuple):
     """What a completed request has used, over all its devices: final."""
 
     id: str
@@ -78,12 +83,20 @@ class Books:
         self.accounts: Counter[tuple[str, ...]] = Counter()
         self.tenants: Counter[tuple[str, ...]] = Counter()
 
-    def post(self, window: Window, share: Share, engine: EngineLabels | None, adapter: str, tenant: str | None) -> None:
-        """Enter one share of a window; `tenant` is the request's, and None without one."""
-        labels = (*(engine or (_NONE,) * 4), self._caps.adapters(adapter))
-        self.accounts[window.device, window.scope, *labels, share.account.value] += share.energy
-        if share.account is Account.ACTIVE and tenant is not None:
-            self.tenants[self._caps.tenants(tenant), window.scope] += share.energy
+    def post(self, window: Window, share: Share, engine: EngineLabels | None) -> None:
+        """Enter a share of a window that no request pays."""
+        self._post(window, engine or _NO_ENGINE, NO_ADAPTER, share.account, share.energy)
+
+    def post_requests(
+        self, window: Window, engine: EngineLabels, adapter: str, tenant: str, energy: Microjoules
+    ) -> None:
+        """Enter what requests pay for a window."""
+        self._post(window, engine, adapter, Account.ACTIVE, energy)
+        self.tenants[self._caps.tenants(tenant), window.scope] += energy
+
+    def _post(self, window: Window, engine: EngineLabels, adapter: str, account: Account, energy: Microjoules) -> None:
+        labels = (*engine, self._caps.adapters(adapter))
+        self.accounts[window.device, window.scope, *labels, account.value] += energy
 
     def close(self, window: Window) -> None:
         """All shares of the window are posted: the device has used that much."""

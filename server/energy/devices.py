@@ -11,7 +11,7 @@ from typing import Final
 from server.energy.foreign import ForeignTokens
 from server.energy.meter import DeviceReading
 from server.errors import MeterError
-from server.fleet import EngineState, Replica
+from server.fleet import SERVING, EngineState, Replica
 from server.units import Joules, Microjoules, Seconds
 
 __all__ = ["MIN_WINDOW", "CpuTimes", "Device", "OpenWindow", "is_on", "is_up"]
@@ -19,7 +19,7 @@ __all__ = ["MIN_WINDOW", "CpuTimes", "Device", "OpenWindow", "is_on", "is_up"]
 MIN_WINDOW: Final = Seconds(0.95)
 """A second, less the jitter of the tick that reads: NVML's counter moves every 100 ms, so shorter windows are noise."""
 
-_UP = frozenset({EngineState.STARTING, EngineState.READY, EngineState.UNHEALTHY})
+_UP = SERVING | {EngineState.STARTING, EngineState.UNHEALTHY, EngineState.DRAINING}
 _MICROJOULES_PER_JOULE = 1_000_000
 
 

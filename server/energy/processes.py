@@ -99,7 +99,8 @@ class ProcessTable:
     def _read(self, pid: int) -> _Process | None:
         """None: there is no such process (any more)."""
         try:
-            text = (self._root / str(pid) / "stat").read_bytes()
+            with open(f"{self._root}/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123  # half the time of a Path
+                text = file.read()
             # The name, in parentheses, may hold anything; the third field comes after the last one. Source: proc(5).
             fields = text[text.rindex(b")") + 2 :].split()
             user, system, waited_user, waited_system = map(int, fields[11:15])

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping, Sequence
+from itertools import compress
+from operator import attrgetter
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from server.energy.attribution import RequestUse
-from server.units import Microjoules, Seconds
-from server.wire import NO_ADAPTER, Batch, Hello, Outcome, RequestRecord, TokenTimes
+from server.arrivals import Arrivals
+from server.energy.attribution import RequestUses
+from server.units import Seconds
+from server.wire import NO_ADAPTER, Batch, Hello, Outcome, RequestRecord
 
-__all__ = ["PROMPT_TOKEN_MILLITOKENS", "Work", "WorkBook"]
+__all__ = ["PROMPT_TOKEN_MILLITOKENS", "Floats", "Integers", "Payer", "WorkBook", "Works"]
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Works = npt.NDArray[Any]
+"""Rows of `_WORK`."""
+
+Payer = tuple[str, str, str, str, str, str]
+"""engine, model, variant, precision, adapter, tenant"""
 
 _TOKEN: Final = 1000
 """An output token, in millitokens."""
@@ -23,188 +33,286 @@ PROMPT_TOKEN_MILLITOKENS: Final = 100
 prefill chunk for hundreds. A convention, not a measurement: one reason why the method's confidence is low."""
 
 _MAX_REQUESTS = 100_000
+_MAX_PAYERS = 10_000
 _SILENT_AFTER = Seconds(600.0)
 """A stream without a chunk for so long has lost its record; it no longer holds windows open."""
 
+UNKNOWN: Final = -1
+"""In columns of integers; in columns of times it is NaN."""
 
-@dataclass(slots=True)
-class Work:
-    """One request at an engine."""
+_WORK = np.dtype(
+    [
+        ("key", np.int64),  # ascends
+        ("payer", np.int64),
+        ("worker", np.int64),
+        ("sent_at", np.float64),
+        ("last_at", np.float64),  # the last that was heard of it
+        ("first_token_at", np.float64),
+        ("done_at", np.float64),  # when the engine was done with it; NaN: it runs
+        ("computed_prompt_tokens", np.int64),
+        ("output_tokens", np.int64),
+        ("token_chunks", np.int64),
+        ("energy", np.int64),  # µJ of the windows closed so far; UNKNOWN: there was none
+        ("recorded", np.bool_),
+        ("completed", np.bool_),
+        ("complete", np.bool_),  # False: some of its time is in windows that nobody can account for any more
+    ]
+)
 
-    key: int
-    id: str
-    tenant: str
-    labels: tuple[str, str, str, str, str]
-    """engine, model, variant, precision, adapter"""
-    worker: str
-    sent_at: float
-    last_at: float
-    """The last that was heard of it."""
-    first_token_at: float | None = None
-    done_at: float | None = None
-    """When the engine was done with it; None: it runs."""
-    computed_prompt_tokens: int = 0
-    output_tokens: int | None = None
-    token_chunks: int = 0
-    completed: bool = False
-    energy: Microjoules | None = None
-    """Of the windows closed so far; None: there was none."""
-    complete: bool = True
-    """False: some of its time is in windows that closed before it was known, or that nobody metered."""
-
-    @property
-    def engine(self) -> str:
-        return self.labels[0]
-
-    def prompt_millitokens(self, start: float, end: float) -> float:
-        """Its prompt's share of a window: evenly between sent and first token (or the end, without streaming)."""
-        known = (at for at in (self.first_token_at, self.done_at, self.last_at) if at is not None)
-        part = _part_within(self.sent_at, next(known), start, end)
-        return self.computed_prompt_tokens * PROMPT_TOKEN_MILLITOKENS * part
-
-    def output_millitokens(self, chunks: int, start: float, end: float) -> float:
-        """Its output in a window: `chunks` came in it; without streaming, evenly between sent and done."""
-        if self.token_chunks:
-            return chunks * _TOKEN * (1.0 if self.output_tokens is None else self.output_tokens / self.token_chunks)
-        if self.output_tokens is not None and self.done_at is not None:
-            return self.output_tokens * _TOKEN * _part_within(self.sent_at, self.done_at, start, end)
-        return float(chunks * _TOKEN)
+_PAYER = attrgetter("engine", "model", "variant", "precision", "adapter", "tenant")
+_NUMBERS = attrgetter(
+    "sent_at",
+    "ended_at",
+    "upstream_done_at",
+    "first_token_at",
+    "prompt_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "token_chunks",
+)
 
 
 class WorkBook:
-    """The requests of the windows that are still open, in bounded memory."""
+    """The requests of the windows that are still open, a row for each, oldest first, in bounded memory."""
 
     def __init__(self) -> None:
-        self._works: OrderedDict[int, Work] = OrderedDict()
-        self._unrecorded: dict[tuple[str, str], Work] = {}
-        """By worker and id: clients choose ids, so one may come twice, but not at the same time."""
+        self._table = np.zeros(64, _WORK)
+        self._size = 0
+        self._ids: list[str] = []
+        """One for each row."""
+        self._payers: dict[Payer, int] = {}
+        self._workers: dict[str, int] = {}
+        """By boot."""
+        self._unrecorded: dict[int, dict[str, int]] = {}
+        """By worker and id, the key: clients choose ids, so one may come twice, but not at the same time."""
         self._keys_given = 0
-        self._times: list[npt.NDArray[np.float64]] = []
-        self._keys: list[npt.NDArray[np.int64]] = []
+        self._chunks: list[tuple[Floats, Integers]] = []
+        """Token times, and the keys of their requests; one pair for each batch."""
 
-    def take(self, batch: Batch, worker: Hello) -> list[Work]:
-        """Learn from a batch; returns the requests heard of for the first time."""
-        known = self._keys_given
-        for stream in batch.tokens:
-            self._take_tokens(stream, worker)
-        for record in batch.records:
-            self._take_record(record, worker)
-        fresh = [self._works[key] for key in range(known, self._keys_given)]
-        while len(self._works) > _MAX_REQUESTS:
-            self._drop(next(iter(self._works.values())))
-        return fresh
+    @property
+    def works(self) -> Works:
+        """All rows; to be changed in place. It holds until the next `take` or `forget`."""
+        return self._table[: self._size]
+
+    def __len__(self) -> int:
+        return self._size
+
+    def take(self, batch: Batch, worker: Hello, *, accounted_until: float) -> None:
+        """Learn from a batch. Requests that begin before `accounted_until` come too late to be accounted whole."""
+        number = self._workers.setdefault(worker.boot, len(self._workers))
+        unrecorded = self._unrecorded.setdefault(number, {})
+        known = self._size
+        if batch.tokens.ids:
+            self._take_tokens(Arrivals.of(batch.tokens), number, unrecorded)
+        records = [record for record in batch.records if record.sent_at is not None and record.engine is not None]
+        if records:
+            self._take_records(records, number, unrecorded)
+        fresh = self.works[known:]
+        fresh["complete"] = fresh["sent_at"] >= accounted_until
+        if self._size > _MAX_REQUESTS:
+            self._drop(np.arange(self._size) < self._size - _MAX_REQUESTS)
 
     def left(self, worker: Hello) -> None:
         """The worker is gone; what of its streams is known is all, unless it comes back."""
-        for work in self._works.values():
-            if work.worker == worker.boot and work.done_at is None:
-                work.done_at = work.last_at
-
-    def __iter__(self) -> Iterator[Work]:
-        return iter(self._works.values())
-
-    def __len__(self) -> int:
-        return len(self._works)
-
-    def __getitem__(self, key: int) -> Work:
-        return self._works[key]
-
-    def running_before(self, at: float) -> bool:
-        """Is a request known to run that was sent before `at`?"""
-        return any(work.done_at is None and work.sent_at < at for work in self._works.values())
-
-    def in_window(self, start: float, end: float, engines: frozenset[str]) -> tuple[list[RequestUse], dict[str, int]]:
-        """Each request's use of start ≤ t < end, and the output millitokens of each engine."""
-        chunks = self._chunks_within(start, end)
-        uses, output_of = [], dict.fromkeys(engines, 0)
-        for work in self._works.values():
-            until = end if work.done_at is None else work.done_at
-            if work.engine not in engines or work.sent_at >= end or until < start:
-                continue
-            output = work.output_millitokens(chunks.get(work.key, 0), start, end)
-            output_of[work.engine] += round(output)
-            uses.append(
-                RequestUse(
-                    key=work.key,
-                    engine=work.engine,
-                    millitokens=round(output + work.prompt_millitokens(start, end)),
-                    overlap_us=round(max(0.0, min(until, end) - max(work.sent_at, start)) * 1e6),
-                )
-            )
-        return uses, output_of
-
-    def forget(self, works: list[Work], before: float) -> None:
-        """Drop these requests, and all token times before `before`."""
-        for work in works:
-            self._drop(work)
-        keep = [index for index, times in enumerate(self._times) if times[-1] >= before]
-        self._times = [self._times[index] for index in keep]
-        self._keys = [self._keys[index] for index in keep]
+        works = self.works
+        _end(works, works["worker"] == self._workers.get(worker.boot, UNKNOWN))
 
     def give_up_silent(self, now: float) -> None:
         """End the streams whose record will not come."""
-        for work in self._works.values():
-            if work.done_at is None and now - work.last_at > _SILENT_AFTER:
-                work.done_at = work.last_at
+        works = self.works
+        _end(works, now - works["last_at"] > _SILENT_AFTER)
 
-    def _take_tokens(self, stream: TokenTimes, worker: Hello) -> None:
-        times = np.frombuffer(stream.times, "<f8")
-        if not len(times):
-            return
-        labels = (stream.engine, stream.model, stream.variant, stream.precision, stream.adapter)
-        work = self._open(stream.id, stream.tenant, labels, worker, stream.sent_at)
-        if work.first_token_at is None and stream.previous_at is None:
-            work.first_token_at = float(times[0])
-        work.last_at = float(times[-1])
-        work.done_at = None
-        self._times.append(times)
-        self._keys.append(np.full(len(times), work.key, np.int64))
+    def running(self) -> int:
+        """How many requests are known to run."""
+        return int(np.count_nonzero(np.isnan(self.works["done_at"])))
 
-    def _take_record(self, record: RequestRecord, worker: Hello) -> None:
-        sent_at, engine = record.sent_at, record.engine
-        if sent_at is None or engine is None:
-            return
-        labels = (
-            engine,
-            record.model or NO_ADAPTER,
-            record.variant or NO_ADAPTER,
-            record.precision or NO_ADAPTER,
-            record.adapter,
+    def running_before(self, at: float) -> bool:
+        """Is a request known to run that was sent before `at`?"""
+        works = self.works
+        return bool((np.isnan(works["done_at"]) & (works["sent_at"] < at)).any())
+
+    def in_window(self, start: float, end: float, engines: Mapping[str, int]) -> tuple[Integers, RequestUses, Integers]:
+        """Who was at `engines` in start ≤ t < end, and their use of it, and the output millitokens of each engine.
+
+        The first names rows; `engines` gives each its place.
+        """
+        works = self.works
+        place_of = np.array([engines.get(payer[0], UNKNOWN) for payer in self._payers], np.int64)
+        places = place_of[works["payer"]]
+        until = np.where(np.isnan(works["done_at"]), end, works["done_at"])
+        rows = ((places != UNKNOWN) & (works["sent_at"] < end) & ~(until < start)).nonzero()[0]
+        there, places, until = works[rows], places[rows], until[rows]
+        output = _output_millitokens(there, self._chunks_within(start, end)[rows], start, end)
+        output_of = np.zeros(len(engines), np.int64)
+        np.add.at(output_of, places, np.rint(output).astype(np.int64))
+        overlap = np.maximum(0.0, np.minimum(until, end) - np.maximum(there["sent_at"], start))
+        use = RequestUses(
+            engine=places,
+            millitokens=np.rint(output + _prompt_millitokens(there, start, end)).astype(np.int64),
+            overlap_us=np.rint(overlap * 1e6).astype(np.int64),
         )
-        work = self._open(record.id, record.tenant, labels, worker, sent_at)
-        done_at = record.ended_at if record.upstream_done_at is None else record.upstream_done_at
-        work.last_at = work.done_at = max(done_at, sent_at)
-        self._unrecorded.pop((worker.boot, record.id), None)
-        work.first_token_at = record.first_token_at
-        work.computed_prompt_tokens = max(0, (record.prompt_tokens or 0) - (record.cached_tokens or 0))
-        work.output_tokens, work.token_chunks = record.output_tokens, record.token_chunks
-        work.completed = record.outcome is Outcome.OK
+        return rows, use, output_of
 
-    def _open(
-        self, request_id: str, tenant: str, labels: tuple[str, str, str, str, str], worker: Hello, sent_at: float
-    ) -> Work:
-        work = self._unrecorded.get((worker.boot, request_id))
-        if work is None:
-            work = Work(self._keys_given, request_id, tenant, labels, worker.boot, sent_at, sent_at)
-            self._keys_given += 1
-            self._works[work.key] = self._unrecorded[worker.boot, request_id] = work
-        return work
+    def pay(self, rows: Integers, energy: Integers) -> None:
+        """Add to what these have used; one that adds 0 has used 0 J, which is known."""
+        before = self.works["energy"][rows]
+        self.works["energy"][rows] = np.where(before == UNKNOWN, 0, before) + energy
 
-    def _drop(self, work: Work) -> None:
-        self._works.pop(work.key, None)
-        if self._unrecorded.get((work.worker, work.id)) is work:
-            del self._unrecorded[work.worker, work.id]
+    def sum_by_payer(self, rows: Integers, energy: Integers) -> list[tuple[Payer, int]]:
+        """What each payer's requests among these use together; those that use nothing are left out."""
+        paying = energy > 0
+        of_each = self.works["payer"][rows[paying]]
+        sums = np.zeros(len(self._payers), np.int64)
+        np.add.at(sums, of_each, energy[paying])
+        payers = list(self._payers)
+        first_come = dict.fromkeys(of_each.tolist())
+        return [(payers[payer], int(sums[payer])) for payer in first_come]
 
-    def _chunks_within(self, start: float, end: float) -> dict[int, int]:
-        if not self._times:
-            return {}
-        times, keys = np.concatenate(self._times), np.concatenate(self._keys)
-        found, counts = np.unique(keys[(times >= start) & (times < end)], return_counts=True)
-        return dict(zip(found.tolist(), counts.tolist(), strict=True))
+    def payers(self) -> list[Payer]:
+        """In the order of their numbers in `works`."""
+        return list(self._payers)
+
+    def ids(self, which: Flags) -> list[str]:
+        """Of these rows, in their order."""
+        return list(compress(self._ids, which.tolist()))
+
+    def forget(self, which: Flags, before: float) -> None:
+        """Drop these rows, and all token times before `before`."""
+        if which.any():
+            self._drop(which)
+        self._chunks = [(times, keys) for times, keys in self._chunks if times.max() >= before]
+
+    def _take_tokens(self, arrivals: Arrivals, worker: int, unrecorded: dict[str, int]) -> None:
+        sources = [
+            self._payer((s.engine, s.model, s.variant, s.precision, s.adapter, s.tenant)) for s in arrivals.sources
+        ]
+        keys = np.zeros(len(arrivals.ids), np.int64)
+        fresh: list[int] = []
+        for index, request_id in enumerate(arrivals.ids):
+            key = unrecorded.get(request_id)
+            if key is None:
+                key = unrecorded[request_id] = self._keys_given + len(fresh)
+                fresh.append(index)
+            keys[index] = key
+        new = self._open([arrivals.ids[index] for index in fresh], worker)
+        new["payer"] = np.array(sources, np.int64)[arrivals.source_of[fresh]]
+        new["sent_at"] = arrivals.sent_at[fresh]
+        works, rows = self.works, self._rows(keys)
+        begins = np.isnan(works["first_token_at"][rows]) & np.isnan(arrivals.previous_at)
+        works["first_token_at"][rows[begins]] = arrivals.times[arrivals.starts[begins]]
+        works["last_at"][rows] = arrivals.times[arrivals.starts + arrivals.counts - 1]
+        works["done_at"][rows] = np.nan
+        self._chunks.append((arrivals.times, np.repeat(keys, arrivals.counts)))
+
+    def _take_records(self, records: Sequence[RequestRecord], worker: int, unrecorded: dict[str, int]) -> None:
+        ids = [record.id for record in records]
+        keys = np.full(len(ids), UNKNOWN)
+        if unrecorded:
+            keys = np.array([unrecorded.pop(request_id, UNKNOWN) for request_id in ids], np.int64)
+        payers = np.array([self._payer(payer) for payer in map(_PAYER, records)], np.int64)
+        sent_at, ended_at, done_at, first_token_at, prompt, cached, output, chunks = np.array(
+            [_NUMBERS(record) for record in records], np.float64
+        ).T
+        fresh = keys == UNKNOWN
+        keys[fresh] = self._keys_given + np.arange(np.count_nonzero(fresh))
+        new = self._open(list(compress(ids, fresh.tolist())), worker)
+        new["payer"], new["sent_at"] = payers[fresh], sent_at[fresh]
+        works, rows = self.works, self._rows(keys)
+        done_at = np.maximum(np.where(np.isnan(done_at), ended_at, done_at), sent_at)
+        works["last_at"][rows] = works["done_at"][rows] = done_at
+        works["first_token_at"][rows] = first_token_at
+        works["computed_prompt_tokens"][rows] = np.maximum(0, np.nan_to_num(prompt) - np.nan_to_num(cached))
+        works["output_tokens"][rows] = np.where(np.isnan(output), UNKNOWN, output)
+        works["token_chunks"][rows] = chunks
+        works["recorded"][rows] = True
+        works["completed"][rows] = [record.outcome is Outcome.OK for record in records]
+
+    def _payer(self, names: Any) -> int:
+        """Its number; `names` are a `Payer`, but each may be None, and then counts as `none`."""
+        number = self._payers.get(names)
+        if number is None:
+            engine, model, variant, precision, adapter, tenant = (name or NO_ADAPTER for name in names)
+            payer = (engine, model, variant, precision, adapter, tenant)
+            number = self._payers.setdefault(payer, len(self._payers))
+        return number
+
+    def _open(self, ids: Sequence[str], worker: int) -> Works:
+        """Rows for requests that were not known; returns them."""
+        size = self._size + len(ids)
+        if size > len(self._table):
+            self._table = np.concatenate([self.works, np.zeros(size, _WORK)])
+        new = self._table[self._size : size]
+        new[:] = np.zeros(1, _WORK)
+        new["key"] = self._keys_given + np.arange(len(ids))
+        new["worker"] = worker
+        new["last_at"] = new["first_token_at"] = new["done_at"] = np.nan
+        new["output_tokens"] = new["energy"] = UNKNOWN
+        self._keys_given += len(ids)
+        self._ids += ids
+        self._size = size
+        return new
+
+    def _rows(self, keys: Integers) -> Integers:
+        return np.searchsorted(self.works["key"], keys)
+
+    def _drop(self, which: Flags) -> None:
+        works = self.works
+        lost = which & ~works["recorded"]
+        for worker, request_id in zip(works["worker"][lost].tolist(), self.ids(lost), strict=True):
+            self._unrecorded[worker].pop(request_id, None)
+        kept = works[~which]
+        self._ids = self.ids(~which)
+        self._table[: len(kept)] = kept
+        self._size = len(kept)
+        if len(self._payers) > _MAX_PAYERS:
+            self._forget_payers()
+
+    def _forget_payers(self) -> None:
+        """Keep only those of rows."""
+        payers, (used, numbers) = self.payers(), np.unique(self.works["payer"], return_inverse=True)
+        self._payers = {payers[number]: place for place, number in enumerate(used.tolist())}
+        self.works["payer"] = numbers
+
+    def _chunks_within(self, start: float, end: float) -> Integers:
+        """Token chunks of each row."""
+        counts = np.zeros(self._size, np.int64)
+        if not self._size:
+            return counts
+        known = self.works["key"]
+        for times, keys in self._chunks:
+            within = keys[(times >= start) & (times < end)]
+            rows = np.minimum(np.searchsorted(known, within), self._size - 1)
+            np.add.at(counts, rows[known[rows] == within], 1)
+        return counts
 
 
-def _part_within(start: float, end: float, window_start: float, window_end: float) -> float:
+def _end(works: Works, which: Flags) -> None:
+    """They run no more, as far as they are known to run."""
+    which &= np.isnan(works["done_at"])
+    works["done_at"][which] = works["last_at"][which]
+
+
+def _prompt_millitokens(works: Works, start: float, end: float) -> Floats:
+    """Their prompts' share of a window: evenly between sent and first token (or the end, without streaming)."""
+    known = np.where(np.isnan(works["done_at"]), works["last_at"], works["done_at"])
+    known = np.where(np.isnan(works["first_token_at"]), known, works["first_token_at"])
+    part = _part_within(works["sent_at"], known, start, end)
+    millitokens: Floats = works["computed_prompt_tokens"] * PROMPT_TOKEN_MILLITOKENS * part
+    return millitokens
+
+
+def _output_millitokens(works: Works, chunks: Integers, start: float, end: float) -> Floats:
+    """Their output in a window: `chunks` came in it; without streaming, evenly between sent and done."""
+    output, streamed = works["output_tokens"], works["token_chunks"] > 0
+    a_chunk = np.where(streamed & (output != UNKNOWN), output / np.maximum(works["token_chunks"], 1), 1.0)
+    by_time = output * _TOKEN * _part_within(works["sent_at"], works["done_at"], start, end)
+    whole = ~streamed & (output != UNKNOWN) & ~np.isnan(works["done_at"])
+    return np.where(whole, by_time, chunks * _TOKEN * a_chunk)
+
+
+def _part_within(start: Floats, end: Floats, window_start: float, window_end: float) -> Floats:
     """The share of start … end that lies in the window; an instant lies wholly in one window."""
-    if end <= start:
-        return 1.0 if window_start <= start < window_end else 0.0
-    return max(0.0, min(end, window_end) - max(start, window_start)) / (end - start)
+    lasting = end > start
+    inside = np.maximum(0.0, np.minimum(end, window_end) - np.maximum(start, window_start))
+    instant = (window_start <= start) & (start < window_end)
+    return np.where(lasting, inside / np.where(lasting, end - start, 1.0), instant)

@@ -87,6 +87,9 @@ class Engine(Protocol):
     def loaded_adapters(self, models: Mapping[str, Any]) -> dict[str, str]:
         """Name → path of the adapters that a `GET /v1/models` answer lists."""
 
+    def probe(self, model: str, task: str) -> Call:
+        """The smallest request that shows that it computes: one token, or one embedding, or one score of `model`."""
+
     def gauges(self, metrics_text: str) -> EngineGauges:
         """What its metrics say now; what they do not say is None. Costs ≤ 1 ms for 1,000 lines."""
 

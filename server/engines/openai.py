@@ -38,6 +38,14 @@ class OpenAI:
     def loaded_adapters(self, models: Mapping[str, Any]) -> dict[str, str]:
         return {}
 
+    def probe(self, model: str, task: str) -> Call:
+        if task == "embed":
+            return Call(path="/v1/embeddings", body={"model": model, "input": "Hi"})
+        if task == "score":
+            return Call(path="/v1/score", body={"model": model, "text_1": "Hi", "text_2": "Hi"})
+        messages = [{"role": "user", "content": "Hi"}]
+        return Call(path="/v1/chat/completions", body={"model": model, "messages": messages, "max_tokens": 1})
+
     def gauges(self, metrics_text: str) -> EngineGauges:
         return EngineGauges(
             running=None,

@@ -72,6 +72,14 @@ class Vllm:
         # Base models have no parent.
         return {card["id"]: card.get("root") or "" for card in models.get("data", []) if card.get("parent")}
 
+    def probe(self, model: str, task: str) -> Call:
+        if task == "embed":
+            return Call(path="/v1/embeddings", body={"model": model, "input": "Hi"})
+        if task == "score":
+            return Call(path="/v1/score", body={"model": model, "text_1": "Hi", "text_2": "Hi"})
+        # Not a chat: not every model has a template for one.
+        return Call(path="/v1/completions", body={"model": model, "prompt": "Hi", "max_tokens": 1})
+
     def gauges(self, metrics_text: str) -> EngineGauges:
         return read_gauges(metrics_text)
 

@@ -28,10 +28,12 @@ _HITS: Final = (
     "vllm:gpu_prefix_cache_hits",
 )
 _PREEMPTIONS: Final = ("vllm:num_preemptions_total", "vllm:num_preemptions")
+_STEPS: Final = ("vllm:iteration_tokens_total_count",)
+"""A histogram of the tokens of each step: its count is the number of steps."""
 _CACHE_CONFIG: Final = "vllm:cache_config_info"
 
 _WANTED: Final = frozenset(
-    [*_RUNNING, *_WAITING, *_KV_USAGE, *_PROMPT_TOKENS, *_OUTPUT_TOKENS, *_QUERIES, *_HITS, *_PREEMPTIONS]
+    [*_RUNNING, *_WAITING, *_KV_USAGE, *_PROMPT_TOKENS, *_OUTPUT_TOKENS, *_QUERIES, *_HITS, *_PREEMPTIONS, *_STEPS]
 )
 _LABEL: Final = re.compile(r'(block_size|num_gpu_blocks)="(\d+)"')
 
@@ -50,6 +52,7 @@ def read_gauges(text: str) -> EngineGauges:
         prefix_cache_queries_total=_total(_first(found, _QUERIES)),
         prefix_cache_hits_total=_total(_first(found, _HITS)),
         preemptions_total=_total(_first(found, _PREEMPTIONS)),
+        steps_total=_total(_first(found, _STEPS)),
     )
 
 

@@ -11,9 +11,11 @@ import secrets
 import signal
 import socket
 from collections.abc import Sequence
-from math import ceil
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Final
 
 import uvicorn
 import uvloop
@@ -21,35 +23,37 @@ import uvloop
 from server.clock import SystemClock
 from server.config.settings import GatewaySettings
 from server.gateway.app import create_app
-from server.gateway.listener import listener_config
+from server.gateway.listener import Listener
+from server.gateway.path import serve
 from server.gateway.worker import Identity, Worker
 from server.units import Seconds
 
 __all__ = ["main"]
 
+_FIRST_TABLE: Final = Seconds(5.0)
+"""Longest wait for a routing table: clients wait in the socket's queue meanwhile."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve on the inherited socket until SIGTERM or a drain, then finish what runs and hand over the records."""
+    """Serve on the inherited sockets until SIGTERM, then finish what runs and hand over the records."""
     options = _parse(arguments)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s worker-{options.slot} %(levelname)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     settings = GatewaySettings.model_validate_json(options.settings.read_bytes())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, options.slot, options.listen_fd, options.bus))
+        runner.run(_serve(settings, options))
 
 
-async def _serve(settings: GatewaySettings, slot: int, listen_fd: int, bus: Path) -> None:
-    def drain(timeout: Seconds) -> None:
-        server.config.timeout_graceful_shutdown = ceil(timeout)
-        server.should_exit = True
-
+async def _serve(settings: GatewaySettings, options: argparse.Namespace) -> None:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         server.should_exit = True
+        loop.call_soon_threadsafe(begin.set)
 
-    identity = Identity(slot=slot, pid=os.getpid(), boot=secrets.token_hex(8))
-    worker = Worker(settings, identity, bus=bus, clock=SystemClock(), on_drain=drain)
-    drain_timeout, idle_timeout = Seconds(settings.drain_timeout_s), Seconds(settings.idle_timeout_s)
-    server = uvicorn.Server(listener_config(create_app(worker), drain_timeout=drain_timeout, idle_timeout=idle_timeout))
+    loop, begin = asyncio.get_running_loop(), asyncio.Event()
+    identity = Identity(slot=options.slot, pid=os.getpid(), boot=secrets.token_hex(8))
+    worker = Worker(settings, identity, bus=options.bus, clock=SystemClock())
+    listener = Listener(settings, partial(serve, worker), check_key=worker.keys.holder_of, clock=worker.clock)
+    server = _Server(listener.config(create_app(worker)))
     # uvicorn handles both while it serves and raises them again afterwards: here they must not kill.
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
@@ -57,14 +61,42 @@ async def _serve(settings: GatewaySettings, slot: int, listen_fd: int, bus: Path
     gc.set_threshold(50_000, 20, 20)
     gc.freeze()  # what is there now stays: no collection need look at it again
     async with worker.alive():
-        await server.serve(sockets=[socket.socket(fileno=listen_fd)])
+        telling = asyncio.create_task(_tell_ready(options.ready_fd, server, worker, begin))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_TABLE):  # without it every request would be refused
+                await begin.wait()
+        if not server.should_exit:
+            await server.serve(sockets=[socket.socket(fileno=descriptor) for descriptor in options.listen_fd])
+        telling.cancel()
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
+
+async def _tell_ready(pipe: int, server: _Server, worker: Worker, begin: asyncio.Event) -> None:
+    """Let the worker begin with its first routing table, and tell the launcher once it serves by it."""
+    await worker.informed.wait()
+    begin.set()
+    await server.listening.wait()
+    os.write(pipe, b"!")
+    os.close(pipe)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m server.gateway", description=__doc__)
     parser.add_argument("--settings", type=Path, required=True, help="JSON file with the gateway's settings")
     parser.add_argument("--slot", type=int, required=True, help="number of the listening socket, from 0")
-    parser.add_argument("--listen-fd", type=int, required=True, help="inherited descriptor of a listening socket")
+    parser.add_argument(
+        "--listen-fd", type=int, required=True, action="append", help="inherited descriptor of a listening socket"
+    )
+    parser.add_argument("--ready-fd", type=int, required=True, help="gets a byte once requests can be served")
     parser.add_argument("--bus", type=Path, required=True, help="the control plane's Unix socket")
     return parser.parse_args(arguments)
 

@@ -1,4 +1,4 @@
-"""The gateway's HTTP surface: FastAPI for what is documented, a short way for inference."""
+"""The gateway's HTTP surface beside inference."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
+from starlette.middleware.cors import CORSMiddleware
 
 from server.errors import MethodNotAllowedError, NoCapacityError, NotFoundError, RequestError, UnknownModelError
+from server.gateway.auth import visible
 from server.gateway.docs import inference_paths
 from server.gateway.endpoints import ENDPOINTS
-from server.gateway.openai.models import model_list, model_object
-from server.gateway.path import serve
+from server.gateway.model_list import model_list, model_object
 from server.gateway.worker import Worker
 from server.units import Seconds
 from server.wire import Snapshot
@@ -22,8 +22,11 @@ from server.wire import Snapshot
 __all__ = ["Gateway", "create_app"]
 
 
+_INFERENCE = frozenset(path for endpoint in ENDPOINTS for path in endpoint.paths)
+
+
 class Gateway(FastAPI):
-    """FastAPI, but requests for inference skip its middleware: their path is `server.gateway.path.serve`."""
+    """What is documented, except for inference: those requests never come here, see `server.gateway.connection`."""
 
     def __init__(self, worker: Worker) -> None:
         super().__init__(
@@ -32,14 +35,10 @@ class Gateway(FastAPI):
             redirect_slashes=False,
         )
         self._worker = worker
-        self._inference = {path: endpoint for endpoint in ENDPOINTS for path in endpoint.paths}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._inference.get(scope["path"]) if scope["type"] == "http" else None
-        if endpoint is None:
-            await super().__call__(scope, receive, send)
-        else:
-            await serve(self._worker, endpoint, scope, receive, send)
+        if worker.settings.cors_origins:
+            self.add_middleware(
+                CORSMiddleware, allow_origins=worker.settings.cors_origins, allow_methods=["*"], allow_headers=["*"]
+            )
 
     def openapi(self) -> dict[str, Any]:
         """The schema of all routes; the inference routes are described by their table."""
@@ -68,12 +67,12 @@ def create_app(worker: Worker) -> Gateway:
         return _error(error, {"status": "not ready", "engines": engines})
 
     @app.get("/v1/models", tags=["models"], summary="All ids that clients may ask for")
-    async def models() -> Response:
-        return _json(200, model_list(_known(worker), since))
+    async def models(request: Request) -> Response:
+        return _json(200, model_list(_known(worker, request), since))
 
     @app.get("/v1/models/{model_id:path}", tags=["models"], summary="One id and its facts")
-    async def model(model_id: str) -> Response:
-        route = _known(worker).routes.get(model_id)
+    async def model(model_id: str, request: Request) -> Response:
+        route = _known(worker, request).routes.get(model_id)
         if route is None:
             raise UnknownModelError(
                 f"There is no model `{model_id}`; `GET /v1/models` lists what is served.", param="model"
@@ -86,13 +85,15 @@ def create_app(worker: Worker) -> Gateway:
     return app
 
 
-def _known(worker: Worker) -> Snapshot:
+def _known(worker: Worker, request: Request) -> Snapshot:
+    """The routing table as far as the request's key may see it."""
+    grant = worker.keys.holder_of(dict(request.headers.raw))
     if worker.router.snapshot is None:
         raise NoCapacityError(
             "The gateway is starting and does not know its engines yet. Try again in a moment.",
             retry_after=Seconds(1.0),
         )
-    return worker.router.snapshot
+    return visible(worker.router.snapshot, grant)
 
 
 def _engines(snapshot: Snapshot | None) -> dict[str, str]:
@@ -111,6 +112,8 @@ async def _answer_error(request: Request, exc: Exception) -> Response:
     if isinstance(exc, RequestError):
         return _error(exc)
     path, method = request.url.path, request.method
+    if path in _INFERENCE:
+        return _error(MethodNotAllowedError(f"{method} is not possible at {path}; use POST."))
     if isinstance(exc, HTTPException) and exc.status_code == 404:
         return _error(NotFoundError(f"There is nothing at {path}; /docs shows what there is."))
     if isinstance(exc, HTTPException) and exc.status_code == 405:
@@ -120,6 +123,8 @@ async def _answer_error(request: Request, exc: Exception) -> Response:
 
 def _error(error: RequestError, more: dict[str, Any] | None = None) -> Response:
     response = _json(error.status, {**error.body(), **(more or {})})
+    for name, value in error.headers:
+        response.headers.append(name.decode(), value.decode())
     if error.retry_after is not None:
         response.headers["retry-after"] = str(max(1, ceil(error.retry_after)))
     return response

@@ -10,14 +10,26 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from server.errors import WireError
 from server.gateway.records import Recorder
 from server.units import Seconds
-from server.wire import LENGTH_BYTES, Ack, Drain, Hello, Snapshot, decode_to_worker, encode, frame_length
+from server.wire import (
+    LENGTH_BYTES,
+    Ack,
+    Batch,
+    Hello,
+    Lease,
+    LeaseWanted,
+    Recall,
+    Snapshot,
+    decode_to_worker,
+    encode,
+    frame_length,
+)
 
-__all__ = ["FLUSH_EVERY", "BusClient"]
+__all__ = ["FLUSH_EVERY", "BusClient", "Leaseholder"]
 
 FLUSH_EVERY: Final = Seconds(0.25)
 
@@ -25,6 +37,19 @@ _FIRST_BACKOFF: Final = 0.02
 _MAX_BACKOFF: Final = 0.5
 
 _log = logging.getLogger("wattgate.gateway")
+
+
+class Leaseholder(Protocol):
+    """Who asks the control plane for parts of the keys' limits, by `BusClient.tell`."""
+
+    def linked(self) -> None:
+        """A control plane took the connection; it knows nothing of this worker yet."""
+
+    def unlinked(self) -> None:
+        """The control plane has gone."""
+
+    def heard(self, message: Lease | Recall) -> None:
+        """What it says."""
 
 
 class BusClient:
@@ -37,7 +62,7 @@ class BusClient:
         recorder: Recorder,
         *,
         on_snapshot: Callable[[Snapshot], None],
-        on_drain: Callable[[Seconds], None],
+        leases: Leaseholder | None = None,
         flush_every: Seconds = FLUSH_EVERY,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -46,7 +71,8 @@ class BusClient:
         self._hello = hello
         self._recorder = recorder
         self._on_snapshot = on_snapshot
-        self._on_drain = on_drain
+        self._leases = leases
+        self._writer: asyncio.StreamWriter | None = None
         self._flush_every = flush_every
         self._acknowledged = asyncio.Event()
         self._cut = asyncio.Event()
@@ -66,6 +92,11 @@ class BusClient:
             await self._pause(backoff)
             backoff = min(2 * backoff, _MAX_BACKOFF)
 
+    def tell(self, message: LeaseWanted) -> None:
+        """Send at once, ahead of what waits for the next batch; without a control plane it is lost."""
+        if self._writer is not None:
+            self._writer.write(encode(message))
+
     async def flush(self, timeout: Seconds) -> bool:
         """Cut what is pending and wait until everything is acknowledged; False if that took too long."""
         self._recorder.cut(even_if_empty=False)
@@ -83,6 +114,9 @@ class BusClient:
         """Talk until the control plane is gone; False if it never said a word (of another version, say)."""
         self._heard = False
         writer.write(encode(self._hello))
+        self._writer = writer
+        if self._leases is not None:
+            self._leases.linked()
         # Not a TaskGroup: one whose tasks fail in the turn in which it is cancelled forgets the cancellation.
         both = [asyncio.ensure_future(self._receive(reader)), asyncio.ensure_future(self._send(writer))]
         try:
@@ -91,7 +125,10 @@ class BusClient:
             for task in both:
                 task.cancel()
             await asyncio.wait(both)
+            self._writer = None
             writer.close()
+            if self._leases is not None:
+                self._leases.unlinked()
         for task in both:
             problem = None if task.cancelled() else task.exception()
             if isinstance(problem, OSError | EOFError | WireError):
@@ -111,15 +148,19 @@ class BusClient:
                 case Ack():
                     self._recorder.acknowledge(message.seq)
                     self._acknowledged.set()
-                case Drain():
-                    self._on_drain(Seconds(message.timeout_s))
+                case Lease() | Recall():
+                    if self._leases is not None:
+                        self._leases.heard(message)
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         sent = 0
         while True:
             for batch in self._recorder.after(sent):
-                writer.write(encode(batch))
                 sent = batch.seq
+                try:
+                    writer.write(encode(batch))
+                except WireError as exc:
+                    self._give_up(batch, exc)
                 await writer.drain()
             self._cut.clear()
             try:
@@ -127,3 +168,9 @@ class BusClient:
                     await self._cut.wait()
             except TimeoutError:
                 self._recorder.cut(even_if_empty=True)
+
+    def _give_up(self, batch: Batch, reason: WireError) -> None:
+        """One that can never be sent must not hold up those behind it."""
+        _log.error("%d records are lost: %s", len(batch.records), reason)
+        self._recorder.give_up(batch.seq)
+        self._acknowledged.set()

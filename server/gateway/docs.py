@@ -8,23 +8,11 @@ from server.gateway.endpoints import ENDPOINTS, Endpoint
 
 __all__ = ["inference_paths"]
 
-_ERROR = {
-    "type": "object",
-    "properties": {
-        "error": {
-            "type": "object",
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
 _ERRORS = {
     "400": "The request is malformed, or the model does another task",
-    "404": "No such model",
+    "401": "No API key, or nobody knows it",
+    "403": "The key may not ask for this model",
+    "404": "No such model, or its engine has no such endpoint",
     "413": "The body is too long",
     "429": "Too busy; `Retry-After` says when to come back",
     "502": "The engine failed",
@@ -50,7 +38,10 @@ def _operation(endpoint: Endpoint, path: str) -> dict[str, Any]:
             "The body goes to the engine as it is, fields unknown to the gateway included."
         ),
         "requestBody": {"required": True, "content": {"application/json": {"schema": _body(endpoint)}}},
-        "responses": {"200": {"description": "What the engine answers", "content": _content(endpoint)}, **_failures()},
+        "responses": {
+            "200": {"description": "What the engine answers", "content": _content(endpoint)},
+            **_failures(endpoint),
+        },
     }
 
 
@@ -70,8 +61,6 @@ def _content(endpoint: Endpoint) -> dict[str, Any]:
     return content
 
 
-def _failures() -> dict[str, Any]:
-    return {
-        status: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
-        for status, text in _ERRORS.items()
-    }
+def _failures(endpoint: Endpoint) -> dict[str, Any]:
+    content = {"application/json": {"schema": endpoint.grammar.error_schema}}
+    return {status: {"description": text, "content": content} for status, text in _ERRORS.items()}

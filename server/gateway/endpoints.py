@@ -1,22 +1,17 @@
-"""The inference endpoints: paths, tasks, bodies; one table line each."""
+"""The inference endpoints: paths, tasks, grammars; one table line each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
-from server.gateway.openai.calls import Call, ChatCall
+from server.gateway.grammars import GRAMMARS, Grammar
 
 __all__ = ["ENDPOINTS", "GENERATE", "Endpoint", "endpoints_for"]
 
 GENERATE: Final = "generate"
 _EMBED: Final = "embed"
 _SCORE: Final = "score"
-
-_any_call: Final[msgspec.json.Decoder[Call]] = msgspec.json.Decoder(Call)
-_chat_call: Final[msgspec.json.Decoder[Call]] = msgspec.json.Decoder(ChatCall)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +24,10 @@ class Endpoint:
     """Where clients ask; the first is where the engine is asked."""
     tasks: frozenset[str]
     """Tasks of the models that can answer."""
-    decoder: msgspec.json.Decoder[Call]
+    grammar: Grammar
     streams: bool
     needs: tuple[str, ...]
-    """Members that a body has, for the documentation; the engine judges all but those that the decoder asks for."""
+    """Members that a body has, for the documentation; the engine judges all but those that the grammar asks for."""
     summary: str
 
 
@@ -41,7 +36,7 @@ ENDPOINTS: Final = (
         name="chat",
         paths=("/v1/chat/completions",),
         tasks=frozenset({GENERATE}),
-        decoder=_chat_call,
+        grammar=GRAMMARS["openai_chat"],
         streams=True,
         needs=("model", "messages"),
         summary="Answer a conversation, whole or streamed",
@@ -50,16 +45,43 @@ ENDPOINTS: Final = (
         name="completions",
         paths=("/v1/completions",),
         tasks=frozenset({GENERATE}),
-        decoder=_any_call,
+        grammar=GRAMMARS["openai"],
         streams=True,
         needs=("model", "prompt"),
         summary="Continue a text, whole or streamed",
     ),
     Endpoint(
+        name="responses",
+        paths=("/v1/responses",),
+        tasks=frozenset({GENERATE}),
+        grammar=GRAMMARS["responses"],
+        streams=True,
+        needs=("model", "input"),
+        summary="Answer a conversation in the form of OpenAI's Responses API, stateless, whole or streamed",
+    ),
+    Endpoint(
+        name="messages",
+        paths=("/v1/messages",),
+        tasks=frozenset({GENERATE}),
+        grammar=GRAMMARS["messages"],
+        streams=True,
+        needs=("model", "messages", "max_tokens"),
+        summary="Answer a conversation in the form of Anthropic's Messages API, whole or streamed",
+    ),
+    Endpoint(
+        name="count_tokens",
+        paths=("/v1/messages/count_tokens",),
+        tasks=frozenset({GENERATE}),
+        grammar=GRAMMARS["messages_count"],
+        streams=False,
+        needs=("model", "messages"),
+        summary="Count the tokens that a conversation of the Messages API would take",
+    ),
+    Endpoint(
         name="embeddings",
         paths=("/v1/embeddings",),
         tasks=frozenset({_EMBED}),
-        decoder=_any_call,
+        grammar=GRAMMARS["openai"],
         streams=False,
         needs=("model", "input"),
         summary="Turn texts into vectors",
@@ -68,7 +90,7 @@ ENDPOINTS: Final = (
         name="score",
         paths=("/v1/score", "/score"),
         tasks=frozenset({_SCORE}),
-        decoder=_any_call,
+        grammar=GRAMMARS["openai"],
         streams=False,
         needs=("model", "text_1", "text_2"),
         summary="Score pairs of texts",
@@ -77,7 +99,7 @@ ENDPOINTS: Final = (
         name="rerank",
         paths=("/v1/rerank", "/rerank"),
         tasks=frozenset({_SCORE}),
-        decoder=_any_call,
+        grammar=GRAMMARS["openai"],
         streams=False,
         needs=("model", "query", "documents"),
         summary="Order documents by how well they answer a query",
@@ -86,7 +108,7 @@ ENDPOINTS: Final = (
         name="tokenize",
         paths=("/tokenize",),
         tasks=frozenset({GENERATE, _EMBED, _SCORE}),
-        decoder=_any_call,
+        grammar=GRAMMARS["openai"],
         streams=False,
         needs=("model", "prompt"),
         summary="Turn a text or a conversation into token ids",
@@ -95,7 +117,7 @@ ENDPOINTS: Final = (
         name="detokenize",
         paths=("/detokenize",),
         tasks=frozenset({GENERATE, _EMBED, _SCORE}),
-        decoder=_any_call,
+        grammar=GRAMMARS["openai"],
         streams=False,
         needs=("model", "tokens"),
         summary="Turn token ids into text",

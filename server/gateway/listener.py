@@ -1,156 +1,205 @@
-"""The seam to uvicorn: what the path must know of the client's connection.
-
-uvicorn tells an application that its client has left only to a task that waits for it; a task a request costs more than
-the rest of the bookkeeping. This protocol class calls back instead, writes whole answers at once, and lets the path end
-a connection. It leans on uvicorn's inside: its tests run the path over real sockets, on every version that is allowed.
-"""
+"""What all client connections of a worker share: settings, the inference paths, bounds, and one watch over the slow."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, MutableMapping
-from itertools import chain
+from collections.abc import Callable, Coroutine, Mapping
+from ipaddress import ip_address
 from math import ceil
-from typing import Any, ClassVar, Final, cast
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+from weakref import WeakSet
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.server import ServerState
 
+from server.clock import Clock
+from server.config.settings import GatewaySettings
+from server.errors import BadRequestError, HeadersTooLargeError, RequestError
+from server.gateway.client import Client, Header, body_too_large
+from server.gateway.connection import ClientConnection
+from server.gateway.endpoints import ENDPOINTS, Endpoint
 from server.units import Seconds
 
-__all__ = ["Client", "ClientConnection", "client_of", "listener_config"]
+__all__ = ["Listener"]
 
-CLIENT: Final = "wattgate.client"
-"""The ASGI extension under which a request finds who sent it."""
+LAST_CALL: Final = Seconds(1.0)
+"""How long a worker that drains waits for requests on idle connections before it closes them."""
 
+_LOOK_EVERY: Final = 1.0
+_HEADER_FRAMING: Final = len(b": \r\n")
+_ONLY_ONCE: Final = (b"host", b"authorization", b"x-api-key", b"x-request-id")
+"""Of two of them no reader can say which one counts."""
+_MAX_KNOWN: Final = 1000
+_LONG_BODY: Final = 100_000
+"""Bytes that a stranger need not send before he is refused."""
+_UNKNOWN_LENGTH: Final = b"100000"
+_LOOPBACK_NAMES: Final = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 
-_KEEP_ALIVE: Final = 75
-"""Seconds an idle client connection stays open: longer than clients' own pools do, so that they close first."""
-
-
-class ClientConnection(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, which gives every request its `Client`."""
-
-    on_lost: Callable[[], Any] | None = None
-    """Whom to tell that the client has left."""
-    patience_s: ClassVar[float]
-    """A client that reads nothing for so long is cut off: it would hold its slot and its engine for ever."""
-    _stalled: asyncio.TimerHandle | None = None
-    _unread_bytes: int = 0
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._wait_for_reader()
-
-    def resume_writing(self) -> None:
-        self._stop_waiting()
-        super().resume_writing()
-
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
-        cast("dict[str, Any]", self.scope)["extensions"] = {CLIENT: Client(self, self.cycle)}
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
-        on_lost, self.on_lost = self.on_lost, None
-        if on_lost is not None:
-            on_lost()
-
-    def _wait_for_reader(self) -> None:
-        self._unread_bytes = self.transport.get_write_buffer_size()
-        self._stalled = self.loop.call_later(self.patience_s, self._cut_if_stalled)
-
-    def _stop_waiting(self) -> None:
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
-
-    def _cut_if_stalled(self) -> None:
-        if self.transport.get_write_buffer_size() < self._unread_bytes:
-            self._wait_for_reader()
-        else:
-            self.transport.abort()
+Serve = Callable[[Client], Coroutine[Any, None, None]]
 
 
-class Client:
-    """Who waits for one request's answer. Several requests may wait on a connection; one is served at a time."""
+class Listener:
+    """One a worker."""
 
-    __slots__ = ("_cycle", "_protocol")
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        serve: Serve,
+        *,
+        check_key: Callable[[Mapping[bytes, bytes]], object],
+        clock: Clock,
+        last_call: Seconds = LAST_CALL,
+    ) -> None:
+        """`serve` is the path of a request; `check_key` raises if a head's key is not known."""
+        self.settings = settings
+        self.serve = serve
+        self._check_key = check_key
+        self.clock = clock
+        self.last_call_s = last_call
+        self.unread = 0
+        """Requests that were refused before their head was whole, or for it: they have no record."""
+        self._endpoints = {path.encode(): endpoint for endpoint in ENDPOINTS for path in endpoint.paths}
+        self._hosts = _hosts(settings)
+        self.good_hosts: set[bytes] = set()
+        """Values of `Host` that were checked."""
+        self.max_headers: Final = 100
+        self.long_length = min(len(str(_LONG_BODY)), len(str(settings.max_body_bytes)))
+        """A `Content-Length` of fewer digits needs no look before the body is there."""
+        self.notable = frozenset({b"expect"} | ({b"origin"} if settings.cors_origins else set()))
+        """Headers for which `welcome` must look at the head."""
+        self._origins = frozenset(origin.encode() for origin in settings.cors_origins)
+        self._heads: dict[int, bytes] = {}
+        self._date: list[Header] | None = None
+        self._connections: WeakSet[ClientConnection] = WeakSet()
+        self._watch: asyncio.TimerHandle | None = None
 
-    def __init__(self, protocol: ClientConnection, cycle: RequestResponseCycle) -> None:
-        self._protocol = protocol
-        self._cycle = cycle
-
-    def watch(self, on_lost: Callable[[], Any]) -> None:
-        """Call back once, at once, when the client leaves; it is called even if the client has left already."""
-        if self._protocol.transport.is_closing():
-            on_lost()
-        else:
-            self._protocol.on_lost = on_lost
-
-    def unwatch(self) -> None:
-        """Whether the client leaves is no longer of interest."""
-        self._protocol.on_lost = None
-
-    def body_is_read(self) -> None:
-        """Go on reading: uvicorn stops at a large body, and then does not see that the client leaves."""
-        self._protocol.flow.resume_reading()
-
-    def answer(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
-        """Send a whole answer in one write: uvicorn's own way takes two, and a system call is what costs.
-
-        `headers` hold what HTTP allows, and the body's length.
-        """
-        protocol, cycle = self._protocol, self._cycle
-        if protocol.transport.is_closing():
-            return
-        cycle.response_started, cycle.waiting_for_100_continue = True, False
-        pieces = [STATUS_LINE[status]]
-        for name, value in chain(protocol.server_state.default_headers, headers):
-            pieces += (name, b": ", value, b"\r\n")
-        if not cycle.keep_alive:
-            pieces.append(b"connection: close\r\n")
-        pieces += (b"\r\n", b"" if cycle.scope["method"] == "HEAD" else body)
-        protocol.transport.write(b"".join(pieces))
-        cycle.response_complete = True
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            protocol.transport.close()
-        cycle.on_response()
-
-    def close_after_answer(self) -> None:
-        """Close the connection in order once the answer that is being sent is complete."""
-        self._cycle.keep_alive = False
-
-    def cut(self) -> None:
-        """Close the connection now, so that the client sees that the answer is not complete."""
-        self._cycle.disconnected = True  # else uvicorn logs a defect of the application
-        self._protocol.transport.close()
-
-
-def client_of(scope: MutableMapping[str, Any]) -> Client:
-    """Who sent a request; to be asked once, so that scope and client do not keep one another alive."""
-    client = (scope.get("extensions") or {}).pop(CLIENT, None)
-    if not isinstance(client, Client):
-        raise TypeError(
-            "The gateway's app needs its own listener: run it with server.gateway.listener.listener_config."
+    def config(self, app: ASGIApp) -> uvicorn.Config:
+        """How uvicorn must run the gateway's app."""
+        settings = self.settings
+        return uvicorn.Config(
+            app,
+            http=type("WorkerConnection", (ClientConnection,), {"listener": self}),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=4096,
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
+            timeout_graceful_shutdown=ceil(settings.drain_timeout_s),
         )
-    return client
+
+    # --- for connections ----------------------------------------------------------------------------------------------
+
+    def joined(self, connection: ClientConnection) -> Seconds:
+        """A client has connected; returns the time."""
+        self._connections.add(connection)
+        if self._watch is None:
+            self._watch = connection.loop.call_later(_LOOK_EVERY, self._look, connection.loop)
+        return self.clock.monotonic()
+
+    def endpoint_of(self, url: bytes) -> Endpoint | None:
+        """The inference endpoint at this request target."""
+        endpoint = self._endpoints.get(url)
+        if endpoint is None and (b"?" in url or b"%" in url or not url.startswith(b"/")):
+            try:
+                path = httptools.parse_url(url).path or b""
+            except httptools.HttpParserInvalidURLError as exc:
+                raise BadRequestError("The request's target is not a URL.") from exc
+            endpoint = self._endpoints.get(unquote_to_bytes(path))
+        return endpoint
+
+    def check_head(self, url: bytes, headers: list[Header], version: str) -> None:
+        """Refuse a head that is too large, is ambiguous, names a foreign host, or speaks another HTTP."""
+        size = len(url) + sum(len(name) + len(value) + _HEADER_FRAMING for name, value in headers)
+        if size > self.settings.max_header_bytes or len(headers) > self.max_headers:
+            raise self.headers_too_large()
+        if version not in {"1.1", "1.0"}:
+            raise BadRequestError(f"HTTP/{version} is not spoken here; use HTTP/1.1.")
+        names = [name for name, _ in headers]
+        for name in _ONLY_ONCE:
+            if names.count(name) > 1:
+                raise BadRequestError(f"The header `{name.decode()}` is there more than once.")
+        host = dict(headers).get(b"host")
+        if host is not None:
+            self._check_host(host)
+        elif version == "1.1":
+            raise BadRequestError("The request has no `Host` header.")
+
+    def welcome(self, client: Client) -> None:
+        """What the head decides already.
+
+        A body that will be too long, a stranger's body if it may be long, a browser's origin, a wish for a go-ahead.
+        """
+        fields = client.fields
+        length = int(fields.get(b"content-length", _UNKNOWN_LENGTH))
+        if length > self.settings.max_body_bytes and b"transfer-encoding" not in fields:
+            client.refuse(body_too_large(self.settings.max_body_bytes))
+        elif length >= _LONG_BODY:
+            try:
+                self._check_key(fields)
+            except RequestError as error:
+                client.refuse(error)
+        if self._origins and (origin := fields.get(b"origin")) is not None:
+            client.cors = self._cors(origin)
+        if b"expect" in fields:
+            client.expects_continue = fields[b"expect"].lower() == b"100-continue"
+
+    def begin_of_head(self, status: int, state: ServerState) -> bytes:
+        """The status line and the headers that every answer has."""
+        if state.default_headers is not self._date:
+            self._date = state.default_headers
+            self._heads.clear()
+        head = self._heads.get(status)
+        if head is None:
+            lines = b"".join(b"%b: %b\r\n" % header for header in state.default_headers)
+            head = self._heads[status] = STATUS_LINE[status] + lines
+        return head
+
+    def headers_too_large(self) -> HeadersTooLargeError:
+        bound = self.settings.max_header_bytes
+        return HeadersTooLargeError(
+            f"The request's head is over {bound} bytes (`gateway.max_header_bytes`) or {self.max_headers} headers."
+        )
+
+    def refused_unread(self) -> None:
+        """A request was refused before anything could be known of it."""
+        self.unread += 1
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _check_host(self, host: bytes) -> None:
+        name = host.lower()
+        name = name.partition(b"]")[0] + b"]" if name.startswith(b"[") else name.partition(b":")[0]
+        if self._hosts is not None and name not in self._hosts:
+            shown = host[:100].decode("latin-1")
+            raise BadRequestError(f"`Host: {shown}` is not a name of this gateway (`gateway.allowed_hosts`).")
+        if len(self.good_hosts) < _MAX_KNOWN:
+            self.good_hosts.add(host)
+
+    def _cors(self, origin: bytes) -> bytes:
+        if origin not in self._origins and b"*" not in self._origins:
+            return b""
+        return b"access-control-allow-origin: %b\r\nvary: origin\r\naccess-control-expose-headers: *\r\n" % origin
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = self.clock.monotonic()
+        connections = list(self._connections)
+        for connection in connections:
+            connection.look(now)
+        self._watch = loop.call_later(_LOOK_EVERY, self._look, loop) if connections else None
 
 
-def listener_config(app: ASGIApp, *, drain_timeout: Seconds, idle_timeout: Seconds) -> uvicorn.Config:
-    """How uvicorn must run the gateway's app; clients that read nothing for `idle_timeout` are cut off."""
-    return uvicorn.Config(
-        app,
-        http=type("PatientConnection", (ClientConnection,), {"patience_s": idle_timeout}),
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=ceil(drain_timeout),
-    )
+def _hosts(settings: GatewaySettings) -> frozenset[bytes] | None:
+    """The names that `Host` may give; None: any."""
+    if settings.allowed_hosts:
+        return frozenset(name.lower().encode() for name in settings.allowed_hosts)
+    if settings.host == "localhost" or ip_address(settings.host).is_loopback:
+        return _LOOPBACK_NAMES | {settings.host.encode()}
+    return None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 
 from server.units import Seconds
 
 __all__ = ["Seats"]
+
+_Place = asyncio.Future[bool]
+"""Done: True with the seat, False when the time is over."""
 
 
 class Seats:
@@ -15,7 +18,7 @@ class Seats:
 
     def __init__(self, count: int) -> None:
         self._free = count
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._line: OrderedDict[_Place, None] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -31,23 +34,33 @@ class Seats:
 
     async def take(self, timeout: Seconds) -> None:
         """Stand in the line; raises `TimeoutError` without a seat. May be cancelled."""
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append(place)
+        loop = asyncio.get_running_loop()
+        place: _Place = loop.create_future()
+        self._line[place] = None
+        timer = loop.call_later(timeout, self._send_away, place)
         try:
-            async with asyncio.timeout(timeout):
-                await place
-        except (asyncio.CancelledError, TimeoutError):
-            if place.done() and not place.cancelled():
+            has_seat = await place
+        except asyncio.CancelledError:
+            if place in self._line:
+                del self._line[place]
+            elif not place.cancelled() and place.result():
                 self.leave()  # the seat came in the same turn of the loop
-            elif place in self._line:
-                self._line.remove(place)
             raise
+        finally:
+            timer.cancel()
+        if not has_seat:
+            raise TimeoutError
 
     def leave(self) -> None:
         """Give the seat to the first in the line, else back."""
         while self._line:
-            place = self._line.popleft()
-            if not place.done():
-                place.set_result(None)
+            place, _ = self._line.popitem(last=False)
+            if not place.done():  # else it was cancelled and its owner did not run yet
+                place.set_result(True)
                 return
         self._free += 1
+
+    def _send_away(self, place: _Place) -> None:
+        if place in self._line and not place.done():
+            del self._line[place]
+            place.set_result(False)

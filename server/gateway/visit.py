@@ -1,4 +1,4 @@
-"""One client's visit: its connection, what it is sent, and what is written down about it."""
+"""One client's visit: what it is sent, what it holds, and what is written down about it."""
 
 from __future__ import annotations
 
@@ -9,112 +9,122 @@ from math import ceil
 from types import TracebackType
 from typing import Final, Self
 
-import msgspec
-from starlette.types import Scope, Send
-
 from server.errors import NoCapacityError, RequestError, UpstreamFailedError, UpstreamTimeoutError
-from server.gateway.listener import client_of
-from server.gateway.openai.errors import error_event
+from server.gateway.admission import Claim
+from server.gateway.client import Client, Header
+from server.gateway.limits import Charge
+from server.gateway.routing.plan import Target
 from server.gateway.trace import Trace
+from server.gateway.upstream.upstream import Exchange
 from server.gateway.worker import Worker
 from server.units import Seconds
 from server.wire import Outcome
 
-__all__ = ["Visit"]
-
-Header = tuple[bytes, bytes]
+__all__ = ["Visit", "header_lines"]
 
 _log = logging.getLogger("wattgate.gateway")
 
-_JSON: Final[Header] = (b"content-type", b"application/json")
 _REFUSALS: Final = frozenset({429, 503})
 
 
-class Visit:
-    """Holds the promises that no stage must think of, with `async with` around all stages.
+def header_lines(headers: Iterable[Header]) -> bytes:
+    """As they stand in a head."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
-    Whatever is raised inside is answered in OpenAI's form; a client that leaves cancels the block at once; the visit
+
+class Visit:
+    """Holds the promises that no stage must think of, with `with` around all stages.
+
+    Whatever is raised inside is answered in the endpoint's error form; what the request holds is given back; the visit
     ends with exactly one record.
     """
 
-    __slots__ = ("_client", "_left", "_send", "_sse", "_started", "_task", "_worker", "trace")
+    __slots__ = ("_started", "_worker", "charge", "claim", "client", "trace")
 
-    def __init__(self, worker: Worker, trace: Trace, scope: Scope, send: Send) -> None:
+    def __init__(self, worker: Worker, client: Client, trace: Trace) -> None:
         self._worker = worker
-        self._client = client_of(scope)
-        self._send = send
-        self._task: asyncio.Task[None] | None = None
-        self._left = self._started = self._sse = False
+        self._started = False
+        self.client = client
         self.trace = trace
+        self.charge: Charge | None = None
+        """What the request was charged to its key."""
+        self.claim: Claim | None = None
+        """The slot that it holds, or waits for."""
 
     # --- to the client ------------------------------------------------------------------------------------------------
 
-    def answer(self, status: int, headers: Iterable[Header], body: bytes) -> None:
-        """Send a whole answer."""
-        length = (b"content-length", b"%d" % len(body))
-        self._client.answer(status, [*headers, length, *self._begin(status)], body)
+    def answer(self, status: int, lines: bytes, body: bytes) -> None:
+        """Send a whole answer; `lines` are header lines, each with its end."""
+        self.client.answer(status, lines + self._begin(status), body)
 
-    async def start(self, status: int, headers: Iterable[Header], *, sse: bool = False) -> None:
-        """Send an answer's head; `sse` says that what follows are events."""
-        self._sse = sse
-        message = {"type": "http.response.start", "status": status, "headers": [*headers, *self._begin(status)]}
-        await self._send(message)
+    def start(self, status: int, lines: bytes, *, length: bytes | None = None) -> None:
+        """Send an answer's head; `length`: how many bytes follow, if that is known."""
+        self.client.start(status, lines + self._begin(status), length)
 
-    async def more(self, body: bytes) -> None:
-        """Send a part of the body; waits while the client is slow."""
-        await self._send({"type": "http.response.body", "body": body, "more_body": True})
-
-    async def finish(self, body: bytes = b"") -> None:
-        """Send the body's last part."""
-        await self._send({"type": "http.response.body", "body": body, "more_body": False})
-
-    def body_is_read(self) -> None:
-        """From here on only the client's leaving can come."""
-        self._client.body_is_read()
-
-    def close_after_answer(self) -> None:
-        """The connection is of no more use once the answer is sent."""
-        self._client.close_after_answer()
-
-    def _begin(self, status: int) -> list[Header]:
-        """An answer begins; returns the headers that each has."""
+    def _begin(self, status: int) -> bytes:
+        """An answer begins; returns the header lines that each has."""
         self._started = True
-        self.trace.status = status
-        ours: list[Header] = [(b"x-request-id", self.trace.id.encode())]
-        if self.trace.exchange is not None and self.trace.target is not None:
-            ours.append((b"x-wattgate-engine", self.trace.target.replica.name.encode()))
-        return ours
+        trace = self.trace
+        trace.status = status
+        lines = b"x-request-id: %b\r\n" % trace.id.encode()
+        if trace.exchange is not None and trace.target is not None:
+            lines = b"%bx-wattgate-engine: %b\r\n" % (lines, trace.target.replica.name.encode())
+        if self.charge is not None and self.charge.headers:
+            lines += header_lines(self.charge.headers)
+        return lines
+
+    # --- to the engine ------------------------------------------------------------------------------------------------
+
+    def asks(self, target: Target, exchange: Exchange) -> None:
+        """The request goes to this replica, and no longer to another."""
+        if self.trace.exchange is not None:
+            self._leave_replica()
+        self.trace.target, self.trace.exchange = target, exchange
+        self._worker.router.sent(target.replica.name)
+
+    def _leave_replica(self) -> None:
+        trace = self.trace
+        if trace.exchange is not None and trace.target is not None:
+            trace.exchange.close()
+            self._worker.router.ended(trace.target.replica.name)
 
     # --- structure ----------------------------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.current_task()
-        self._worker.visits.began(self.trace.id)
-        self._client.watch(self._leave)
+    def __enter__(self) -> Self:
+        self._worker.visits.began(self.trace.id, self.client)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self._client.unwatch()
         try:
             if error is not None:
-                await self._explain(error)
+                self._explain(error)
         finally:
+            self._give_back()
             self._worker.recorder.add(self.trace.record(self._worker.clock.monotonic()))
             self._worker.visits.ended(self.trace.id)
         return isinstance(error, (Exception, asyncio.CancelledError))
 
-    def _leave(self) -> None:
-        self._left = True
-        if self._task is not None:
-            self._task.cancel()
+    def _give_back(self) -> None:
+        self._leave_replica()
+        if self.claim is not None and self.claim.has_slot:
+            self._worker.admission.leave(self.claim)
+        if self.charge is not None:
+            usage = self.trace.known_usage
+            if usage is not None:
+                self.charge.settle(usage.prompt_tokens, usage.completion_tokens)
+            elif self.trace.exchange is None or self.trace.exchange.sent_at is None:
+                self.charge.settle(0, 0)  # no engine has seen it
+            else:
+                self.charge.settle(None, None)
 
-    async def _explain(self, error: BaseException) -> None:
+    def _explain(self, error: BaseException) -> None:
         """Tell the client what went wrong, as far as that is still possible."""
-        if self._left:
-            self.trace.cancelled = True
-            self.trace.outcome = Outcome.CANCELLED
+        trace, client = self.trace, self.client
+        if client.left:
+            trace.cancelled = True
+            trace.outcome = Outcome.CANCELLED
             return
         if isinstance(error, asyncio.CancelledError):
             error = NoCapacityError(
@@ -122,22 +132,24 @@ class Visit:
                 retry_after=Seconds(1.0),
             )
         elif not isinstance(error, RequestError):
-            _log.error("request %s hit a defect of the gateway", self.trace.id, exc_info=error)
-            error = RequestError(f"The gateway failed; this is a defect. Please report request {self.trace.id}.")
-        self.trace.outcome = _outcome(error, started=self._started)
+            _log.error("request %s hit a defect of the gateway", trace.id, exc_info=error)
+            error = RequestError(f"The gateway failed; this is a defect. Please report request {trace.id}.")
+        if trace.target is not None and trace.exchange is not None and trace.exchange.status:
+            self._worker.sightings.failed(trace.target.replica.name, error, sent=True)  # in the middle of its answer
+        trace.outcome = _outcome(error, started=self._started)
         if not self._started:
             self._refuse(error)
-        elif self._sse:
-            self._client.close_after_answer()
-            await self.finish(error_event(error))
+        elif trace.watch is not None:
+            client.close_after_answer()
+            client.finish(trace.watch.error_event(error))
         else:
-            self._client.cut()
+            client.cut()
 
     def _refuse(self, error: RequestError) -> None:
-        headers = [_JSON]
+        headers = [(b"content-type", b"application/json"), *error.headers]
         if error.retry_after is not None:
             headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after))))
-        self.answer(error.status, headers, msgspec.json.encode(error.body()))
+        self.answer(error.status, header_lines(headers), self.client.endpoint.grammar.error_body(error))
 
 
 def _outcome(error: RequestError, *, started: bool) -> Outcome:

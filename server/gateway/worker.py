@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -14,22 +14,25 @@ from typing import Final
 from server.clock import Clock
 from server.config.settings import GatewaySettings
 from server.gateway.admission import Admission
-from server.gateway.auth import Authenticator, OpenDoor
+from server.gateway.auth import Keyring
 from server.gateway.bus import FLUSH_EVERY, BusClient
-from server.gateway.lag import LoopLag
+from server.gateway.client import Client
+from server.gateway.limits import Limits
 from server.gateway.records import Recorder
+from server.gateway.retry import RetryBudget
 from server.gateway.routing.router import Router
+from server.gateway.sightings import Sightings
 from server.gateway.upstream.http1 import Http1Upstream, UpstreamLimits
 from server.gateway.upstream.upstream import Upstream
+from server.loop_lag import LoopLag
 from server.units import Seconds
-from server.wire import PROTOCOL_VERSION, Hello, Snapshot, WorkerGauges
+from server.wire import PROTOCOL_VERSION, Hello, LeaseWanted, Snapshot, WorkerGauges
 
 __all__ = ["Identity", "Visits", "Worker"]
 
 _log = logging.getLogger("wattgate.gateway")
 
 # Together with uvicorn's ticks less than the 5 s that the launcher grants beyond the drain.
-_LAST_VISITS: Final = Seconds(1.0)
 _LAST_ACK: Final = Seconds(3.0)
 
 
@@ -44,34 +47,28 @@ class Identity:
 
 
 class Visits:
-    """The requests between their first header and their record, by id."""
+    """The requests that run, by id."""
 
     def __init__(self) -> None:
-        self._ids: set[str] = set()
-        self._none = asyncio.Event()
-        self._none.set()
+        self._clients: dict[str, Client] = {}
 
     @property
     def running(self) -> int:
-        return len(self._ids)
+        return len(self._clients)
 
     def __contains__(self, request_id: str) -> bool:
-        return request_id in self._ids
+        return request_id in self._clients
 
-    def began(self, request_id: str) -> None:
-        self._ids.add(request_id)
-        self._none.clear()
+    def began(self, request_id: str, client: Client) -> None:
+        self._clients[request_id] = client
 
     def ended(self, request_id: str) -> None:
-        self._ids.discard(request_id)
-        if not self._ids:
-            self._none.set()
+        del self._clients[request_id]
 
-    async def none_left(self, timeout: Seconds) -> None:
-        """Wait until all have ended, or for `timeout`."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._none.wait()
+    def cancel(self) -> None:
+        """End all that still run; each client is told that the gateway shuts down."""
+        for client in list(self._clients.values()):
+            client.cancel()
 
 
 class Worker:
@@ -84,28 +81,34 @@ class Worker:
         *,
         bus: Path,
         clock: Clock,
-        on_drain: Callable[[Seconds], None],
         flush_every: Seconds = FLUSH_EVERY,
     ) -> None:
-        """`on_drain` is called when the control plane asks to finish."""
         self.settings = settings
         self.clock = clock
         self.visits = Visits()
-        self.authenticator: Authenticator = OpenDoor()
+        self.keys = Keyring()
+        self.limits = Limits(workers=settings.workers, clock=clock, tell=self._tell)
         self.admission = Admission(
             max_in_flight=settings.max_in_flight,
+            max_in_flight_bytes=max(settings.max_in_flight_bytes, settings.max_body_bytes),
+            max_in_flight_per_tenant=settings.max_in_flight_per_tenant,
             max_queue=settings.max_queue,
             queue_timeout=Seconds(settings.queue_timeout_s),
             clock=clock,
         )
-        self.router = Router()
+        self.router = Router(clock)
+        self.router.on_room = self.admission.look_again
+        self.retries = RetryBudget(clock)
+        self.sightings = Sightings(clock, self.router.avoided)
         self.upstream: Upstream = Http1Upstream(_limits(settings), clock=clock)
         self.lag = LoopLag(clock)
         self.recorder = Recorder(max_backlog=settings.max_record_backlog, clock=clock, gauges=self._gauges)
         hello = Hello(version=PROTOCOL_VERSION, slot=identity.slot, pid=identity.pid, boot=identity.boot)
         self.bus = BusClient(
-            bus, hello, self.recorder, on_snapshot=self._adopt, on_drain=on_drain, flush_every=flush_every
+            bus, hello, self.recorder, on_snapshot=self._adopt, leases=self.limits, flush_every=flush_every
         )
+        self.informed = asyncio.Event()
+        """Set with the first routing table."""
         self._boot = identity.boot
         self._numbers = count(1)
 
@@ -129,22 +132,31 @@ class Worker:
                 await self.upstream.aclose()
 
     async def _hand_over(self) -> None:
-        await self.visits.none_left(_LAST_VISITS)  # cancelled ones write their records now
+        self.visits.cancel()  # what the drain did not finish; their records are written now
         if not await self.bus.flush(_LAST_ACK):
             _log.warning("no control plane took the last %d records; they are lost", self.recorder.held)
 
+    def _tell(self, message: LeaseWanted) -> None:
+        self.bus.tell(message)
+
     def _adopt(self, snapshot: Snapshot) -> None:
+        self.keys.replace(snapshot.keys)
+        self.limits.replace(snapshot.keys)
         self.router.replace(snapshot)
+        self.sightings.retain(set(snapshot.replicas))
         self.upstream.retain(snapshot.replicas.values())
+        self.informed.set()
 
     def _gauges(self, dropped: int) -> WorkerGauges:
         return WorkerGauges(
             in_flight=dict(self.router.outstanding),
             queued=self.admission.queued,
-            loop_lag_s=self.lag.take(),
+            loop_lags_s=self.lag.take(),
             records_dropped=dropped,
-            rejections=dict(self.admission.rejections),
-            retries=dict(self.upstream.retries),
+            rejections={**self.admission.rejections, **self.limits.rejections},
+            retries={**self.upstream.retries, **self.retries.spent},
+            seen=self.sightings.take(),
+            table=self.router.snapshot.version if self.router.snapshot else 0,
         )
 
 
@@ -153,5 +165,6 @@ def _limits(settings: GatewaySettings) -> UpstreamLimits:
         connections=settings.max_connections_per_replica,
         connect_timeout=Seconds(settings.connect_timeout_s),
         first_byte_timeout=Seconds(settings.first_byte_timeout_s),
+        whole_answer_timeout=Seconds(settings.whole_answer_timeout_s),
         idle_timeout=Seconds(settings.idle_timeout_s),
     )

@@ -2,10 +2,11 @@
 
 metrics.py        the catalogue: every name, label, unit, bucket
 labels.py         caps on names
-traffic.py        takes batches  (observations.py: definitions · histogram.py · workers.py · spans.py)
+traffic.py        takes batches  (kinds.py groups · observations.py: definitions · histogram.py · workers.py · spans.py)
 sources.py        what the exposition reads
 families.py       values → metric families
-exporter.py       metric families → the body of /metrics
+exporter.py       all families within the budget of series
+text.py           metric families → the body of /metrics
 summary.py        one row a configuration
 log.py            one line a request
 """

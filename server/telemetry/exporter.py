@@ -16,10 +16,13 @@ from server.fleet import Replica
 from server.telemetry.families import Families
 from server.telemetry.labels import LabelCaps
 from server.telemetry.sources import AdapterLoad, Sources
+from server.telemetry.text import TextFormat
 from server.units import Seconds
 
 __all__ = ["Exposition"]
 
+_OPENMETRICS = "application/openmetrics-text"
+_ESCAPES_ALL_NAMES = "escaping=dots"
 _OWN_SERIES = 2
 """wattgate_series and wattgate_series_left_out."""
 
@@ -33,6 +36,7 @@ class Exposition(Collector):
         self._clock = clock
         self._took: Seconds | None = None
         self._one_at_a_time = threading.Lock()
+        self._text = TextFormat()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -42,7 +46,11 @@ class Exposition(Collector):
         encode, content_type = choose_encoder(accept)
         with self._one_at_a_time:
             started = self._clock.monotonic()
-            body = encode(self._registry)
+            if _ESCAPES_ALL_NAMES in content_type:
+                body = encode(self._registry)
+            else:
+                openmetrics = content_type.startswith(_OPENMETRICS)
+                body = self._text.encode(self._registry.collect(), openmetrics=openmetrics)
             self._took = Seconds(self._clock.monotonic() - started)
         return body, content_type
 

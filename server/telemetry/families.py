@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Exemplar as PrometheusExemplar
 from prometheus_client.utils import floatToGoString
 
-from server.fleet import EngineState, Replica
+from server.fleet import Ejection, EngineState, Replica
 from server.telemetry.histogram import HistogramRow
 from server.telemetry.labels import NONE, OTHER
 from server.telemetry.metrics import CATALOGUE, Kind
@@ -93,8 +93,6 @@ class Families:
         self.add("wattgate_build_info", (version, platform.python_version()), 1)
         for slot, up in traffic.workers.up.items():
             self.add("wattgate_worker_up", (str(slot),), up)
-        for slot, lag in traffic.workers.lag.items():
-            self.add("wattgate_event_loop_lag_seconds", (str(slot),), lag)
         self.add("wattgate_records_dropped_total", (), traffic.workers.records_dropped)
 
     def add_fleet(self, replicas: Sequence[Replica], adapters: Sequence[AdapterLoad]) -> None:
@@ -105,6 +103,8 @@ class Families:
             for state in EngineState:
                 self.add("wattgate_engine_state", (*engine, state.value), replica.state is state)
             self.add("wattgate_engine_restarts_total", engine, replica.restarts)
+            for reason in Ejection:
+                self.add("wattgate_engine_ejections_total", (*engine, reason.value), replica.ejections.get(reason, 0))
             for name, attribute in _GAUGES_OF_ENGINE.items():
                 self.add(name, engine, getattr(replica.gauges, attribute, None))
             for name, attribute in _FACTS_OF_MODEL.items():
@@ -138,6 +138,7 @@ class Families:
             "wattgate_tenant_requests_total": traffic.tenant_requests,
             "wattgate_tenant_tokens_total": traffic.tenant_tokens,
             "wattgate_cancelled_total": {(when,): count for when, count in traffic.cancelled.items()},
+            "wattgate_cancelled_tokens_spared_total": {(when,): count for when, count in traffic.spared.items()},
             "wattgate_admission_rejections_total": {(why,): n for why, n in traffic.workers.rejections.items()},
             "wattgate_retries_total": {(why,): count for why, count in traffic.workers.retries.items()},
         }

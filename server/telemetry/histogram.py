@@ -14,6 +14,7 @@ __all__ = ["Exemplar", "HistogramRow", "Histograms", "quantile"]
 Labels = tuple[str, ...]
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
 
 _STEPS = 8
 """Inner buckets to an exported one: a quantile read from here is within a few percent."""
@@ -58,14 +59,19 @@ class Histograms:
         self._totals: Floats = np.zeros(8, np.float64)
         self._exemplars: dict[int, dict[int, Exemplar]] = {}
 
-    def observe(self, labels: Sequence[Labels], values: Floats, ids: Sequence[str] | None = None) -> None:
-        """Count `values[i]` under `labels[i]`; with `ids`, the last value of each bucket becomes its exemplar."""
-        self._observe(np.fromiter(map(self._row, labels), np.intp, len(labels)), values, ids)
-
-    def observe_runs(self, labels: Sequence[Labels], runs: Sequence[Floats]) -> None:
-        """Count all values of `runs[i]` under `labels[i]`."""
-        rows = np.fromiter(map(self._row, labels), np.intp, len(labels))
-        self._observe(np.repeat(rows, [len(run) for run in runs]), np.concatenate([*runs, []]), None)
+    def observe(
+        self, labels: Sequence[Labels], which: Places, values: Floats, ids: Sequence[str] | None = None
+    ) -> None:
+        """Count `values[i]` under `labels[which[i]]`; with `ids`, a bucket's last value becomes its exemplar."""
+        row_of = np.zeros(len(labels), np.int64)
+        for place in np.bincount(which).nonzero()[0].tolist():  # labels without a value get no row
+            row_of[place] = self._row(labels[place])
+        rows, values = row_of[which], np.maximum(values, 0.0)
+        cells = rows * self._counts.shape[1] + np.searchsorted(self.edges, values, side="left")
+        np.add.at(self._counts.reshape(-1), cells, 1)
+        np.add.at(self._totals, rows, values)
+        if ids is not None:
+            self._keep_exemplars(cells, values, ids)
 
     def rows(self) -> dict[Labels, HistogramRow]:
         """A copy of everything, safe to read in another thread."""
@@ -94,14 +100,12 @@ class Histograms:
     def __contains__(self, labels: Labels) -> bool:
         return labels in self._index
 
-    def _observe(self, rows: npt.NDArray[np.intp], values: Floats, ids: Sequence[str] | None) -> None:
-        values = np.maximum(values, 0.0)
-        inner = np.searchsorted(self.edges, values, side="left")
-        np.add.at(self._counts, (rows, inner), 1)
-        np.add.at(self._totals, rows, values)
-        if ids is not None:
-            for row, bucket, value, request_id in zip(rows.tolist(), inner.tolist(), values.tolist(), ids, strict=True):
-                self._exemplars.setdefault(row, {})[bucket // _STEPS] = Exemplar(request_id, value)
+    def _keep_exemplars(self, cells: Places, values: Floats, ids: Sequence[str]) -> None:
+        rows, inner = np.divmod(cells, self._counts.shape[1])
+        buckets = (rows * (len(self.bounds) + 1) + inner // _STEPS).tolist()
+        for bucket, index in dict(zip(buckets, range(len(ids)), strict=True)).items():  # the last of each
+            row, place = divmod(bucket, len(self.bounds) + 1)
+            self._exemplars.setdefault(row, {})[place] = Exemplar(ids[index], float(values[index]))
 
     def _row(self, labels: Labels) -> int:
         row = self._index.get(labels)

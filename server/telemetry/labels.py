@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, MutableMapping
 from typing import Any, Final
@@ -66,6 +67,8 @@ class LabelCaps:
     """The caps of one control plane: telemetry and energy share them, so that their series join."""
 
     def __init__(self, settings: TelemetrySettings, clock: Clock) -> None:
+        self.lock = threading.RLock()
+        """Of all that labels names, for one name's label may move what others count; reentrant for the same reason."""
         self.max_series = settings.max_series
         self.adapters = LabelCap(settings.max_adapters, clock)
         self.tenants = LabelCap(settings.max_tenants, clock)

@@ -59,6 +59,7 @@ _PER_TOKEN = (
 _DURATION = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _QUEUE = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _OVERHEAD = (0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5)
+_LAG = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _REQUEST_JOULES = (
     0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0,
 )  # fmt: skip
@@ -82,8 +83,9 @@ _TABLE: Final = (
         "The running Wattgate: its version and its Python's."),
     _gauge("self", "wattgate_worker_up", ("worker",),
         "1 while the gateway worker of this slot is connected to the control plane, else 0."),
-    _gauge("self", "wattgate_event_loop_lag_seconds", ("worker",),
-        "Longest that a worker's event loop was late within its last 15 s of reports."),
+    _histogram("self", "wattgate_event_loop_lag_seconds", ("process",),
+        "How late an event loop was, measured ten times a second: worker-0 … of the gateway, and control.",
+        buckets=_LAG),
     _counter("self", "wattgate_records_dropped_total", (),
         "Request records that workers gave up because no control plane took them in time."),
     _gauge("self", "wattgate_scrape_duration_seconds", (),
@@ -100,6 +102,9 @@ _TABLE: Final = (
         "1 for the state that the engine is in, 0 for every other."),
     _counter("fleet", "wattgate_engine_restarts_total", ENGINE,
         "Times that the engine was started again after it ended or hung."),
+    _counter("fleet", "wattgate_engine_ejections_total", (*ENGINE, "reason"),
+        "Times that the engine was taken out of the routing. silent: no answer to health checks; failures: "
+        "requests failed there; hung: it answers health checks and yields no token."),
     _gauge("fleet", "wattgate_engine_requests_running", ENGINE,
         "Requests in the engine's running batch, as the engine says."),
     _gauge("fleet", "wattgate_engine_requests_waiting", ENGINE,
@@ -156,11 +161,15 @@ _TABLE: Final = (
     _gauge("traffic", "wattgate_queue_depth", (),
         "Requests waiting for admission, over all workers."),
     _counter("traffic", "wattgate_admission_rejections_total", ("reason",),
-        "Requests that admission refused."),
+        "Requests refused for load: by admission, or by a limit of their key (rate_limit_requests, "
+        "rate_limit_tokens, concurrency)."),
     _counter("traffic", "wattgate_retries_total", ("reason",),
         "Attempts at another replica, after one that failed before its first byte."),
     _counter("traffic", "wattgate_cancelled_total", ("when",),
         "Requests whose client left: queued, before_first_token, or streaming."),
+    _counter("traffic", "wattgate_cancelled_tokens_spared_total", ("when",),
+        "Output tokens that cancelled requests allowed (max_tokens) and that were not written: at most what leaving "
+        "saved. Streams and queued requests only; of others nobody knows how many were written."),
     # energy
     _counter("energy", "wattgate_device_energy_joules_total", ("device", "scope"),
         "Energy of a device up to its last accounted window; equals the sum of its accounts. Scope says what "

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
+import numpy as np
+import numpy.typing as npt
+
 from server.units import Seconds
 
 __all__ = ["Spans"]
+
+Floats = npt.NDArray[np.float64]
 
 _LIMIT = 512
 """Disjoint intervals kept; the oldest become a plain sum, to which late overlaps are added twice."""
@@ -31,6 +36,17 @@ class Spans:
         self._starts[first:last], self._ends[first:last] = [start], [end]
         if len(self._starts) > _LIMIT:
             self._folded += self._ends.pop(0) - self._starts.pop(0)
+
+    def add_all(self, starts: Floats, ends: Floats) -> None:
+        """Cover each starts[i] … ends[i], too."""
+        real = ends > starts
+        order = np.argsort(starts[real])
+        starts, ends = starts[real][order], np.maximum.accumulate(ends[real][order])
+        apart = starts[1:] > ends[:-1]
+        first, last = np.append(True, apart), np.append(apart, True)
+        if len(starts):
+            for start, end in zip(starts[first].tolist(), ends[last].tolist(), strict=True):
+                self.add(start, end)
 
     def covered(self) -> Seconds:
         """Length of the union."""

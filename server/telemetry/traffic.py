@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
+from server.arrivals import Arrivals
 from server.telemetry.histogram import HistogramRow, Histograms
+from server.telemetry.kinds import KIND, Places, RecordKind, Sums
 from server.telemetry.labels import NONE, OTHER, LabelCaps, refold
 from server.telemetry.metrics import CATALOGUE, Kind
-from server.telemetry.observations import DURATION, ITL, TPOT, TTFT, gaps, is_inference, observations
+from server.telemetry.observations import DURATION, ITL, LAG, TPOT, TTFT, Columns, Flags, is_inference
 from server.telemetry.spans import Spans
 from server.telemetry.workers import Workers, WorkersNow
 from server.units import Microjoules
-from server.wire import Batch, Hello, Outcome, RequestRecord, TokenTimes
+from server.wire import Batch, Hello, Outcome, RequestRecord
 
 __all__ = ["REQUEST_ENERGY", "Labels", "Traffic", "TrafficNow"]
 
@@ -27,7 +29,9 @@ REQUEST_ENERGY = "wattgate_request_energy_joules"
 
 _ADAPTER = 4
 _WITH_EXEMPLARS = frozenset({TTFT, TPOT, DURATION})
-_GENERATING = frozenset({"chat", "completions"})
+_GENERATING = frozenset({"chat", "completions", "responses", "messages"})
+_MUCH = 4000
+"""Records, streams and batches together."""
 _SHARE_OF_HISTOGRAMS = 0.6
 """Of the series budget; engine and adapter pairs beyond it share the adapter `other`."""
 
@@ -47,6 +51,7 @@ class TrafficNow:
     tenant_tokens: Mapping[Labels, int]
     """(tenant, kind)"""
     cancelled: Mapping[str, int]
+    spared: Mapping[str, int]
     histograms: Mapping[str, Mapping[Labels, HistogramRow]]
     """By metric."""
     busy: Mapping[Labels, Spans]
@@ -55,11 +60,14 @@ class TrafficNow:
 
 
 class Traffic:
-    """The traffic, latency and self groups. Written on the event loop, read from any thread."""
+    """The traffic, latency and self groups. Written on the event loop, read from any thread.
+
+    What batches bring is counted when it is much, or when somebody looks: numpy's calls cost by their number.
+    """
 
     def __init__(self, caps: LabelCaps) -> None:
         self._caps = caps
-        self._lock = threading.RLock()  # reentrant: labelling a name may evict another
+        self._lock = caps.lock
         self._workers = Workers()
         self._requests: Counter[Labels] = Counter()
         self._tokens: Counter[Labels] = Counter()
@@ -68,12 +76,17 @@ class Traffic:
         self._tenant_requests: Counter[Labels] = Counter()
         self._tenant_tokens: Counter[Labels] = Counter()
         self._cancelled: Counter[str] = Counter()
+        self._spared: Counter[str] = Counter()
         self._busy: defaultdict[Labels, Spans] = defaultdict(Spans)
         self._histograms = {
             name: Histograms(metric.buckets) for name, metric in CATALOGUE.items() if metric.kind is Kind.HISTOGRAM
         }
+        self._records: list[RequestRecord] = []
+        self._arrivals: list[Arrivals] = []
+        self._lags: defaultdict[str, list[float]] = defaultdict(list)
+        self._weight = 0
         self._pairs: set[Labels] = set()
-        lines = sum(len(histograms.bounds) + 3 for histograms in self._histograms.values())
+        lines = sum(len(one.bounds) + 3 for name, one in self._histograms.items() if name != LAG)
         self._max_pairs = int(_SHARE_OF_HISTOGRAMS * caps.max_series / lines)
         caps.adapters.on_evict(self._forget_adapter)
         caps.tenants.on_evict(self._forget_tenant)
@@ -83,8 +96,13 @@ class Traffic:
         with self._lock:
             if not self._workers.take(batch, worker):
                 return False
-            self._take_records(batch.records)
-            self._take_tokens(batch.tokens)
+            if batch.tokens.ids:
+                self._arrivals.append(Arrivals.of(batch.tokens))
+            self._records += batch.records
+            self._lags[f"worker-{worker.slot}"] += batch.gauges.loop_lags_s
+            self._weight += len(batch.records) + len(batch.tokens.ids) + 1
+            if self._weight > _MUCH:
+                self._catch_up()
             return True
 
     def left(self, worker: Hello) -> None:
@@ -92,15 +110,25 @@ class Traffic:
         with self._lock:
             self._workers.left(worker)
 
-    def take_energy(self, request_id: str, labels: Labels, energy: Microjoules) -> None:
-        """Observe the joules of a completed request; `labels` as in `Labels`, the adapter's name not yet capped."""
+    def take_energies(self, energies: Sequence[tuple[str, Labels, Microjoules]]) -> None:
+        """Observe the joules of completed requests, each with its id and `Labels`, the adapter not yet capped."""
+        if not energies:
+            return
         with self._lock:
-            key = self._key(labels)
-            self._histograms[REQUEST_ENERGY].observe([key], np.array([energy / 1e6]), [request_id])
+            ids, labels, joules = zip(*energies, strict=True)
+            places = Places(labels)
+            keys = [self._key(one) for one in places.distinct]
+            self._histograms[REQUEST_ENERGY].observe(keys, places.of_each, np.array(joules) / 1e6, ids)
+
+    def take_lags(self, process: str, lags_s: Sequence[float]) -> None:
+        """Observe how late an event loop was, in seconds."""
+        with self._lock:
+            self._lags[process] += lags_s
 
     def now(self) -> TrafficNow:
         """A consistent copy."""
         with self._lock:
+            self._catch_up()
             return TrafficNow(
                 requests=dict(self._requests),
                 tokens=dict(self._tokens),
@@ -109,43 +137,78 @@ class Traffic:
                 tenant_requests=dict(self._tenant_requests),
                 tenant_tokens=dict(self._tenant_tokens),
                 cancelled=dict(self._cancelled),
+                spared=dict(self._spared),
                 histograms={name: histograms.rows() for name, histograms in self._histograms.items()},
                 busy={labels: spans.copy() for labels, spans in self._busy.items()},
                 workers=self._workers.now(),
             )
 
-    def _take_records(self, records: list[RequestRecord]) -> None:
-        columns: defaultdict[str, tuple[list[Labels], list[float], list[str]]] = defaultdict(lambda: ([], [], []))
+    def _catch_up(self) -> None:
+        """Count what was put aside."""
+        records, arrivals, lags = self._records, self._arrivals, self._lags
+        self._records, self._arrivals, self._lags, self._weight = [], [], defaultdict(list), 0
+        if records:
+            self._take_records(records)
+        if arrivals:
+            self._take_tokens(arrivals)
+        for process, lags_s in lags.items():
+            self._histograms[LAG].observe([(process,)], np.zeros(len(lags_s), np.int64), np.array(lags_s, np.float64))
+
+    def _take_records(self, records: Sequence[RequestRecord]) -> None:
+        places = Places(map(KIND, records))
+        kinds, columns = [RecordKind(*kind) for kind in places.distinct], Columns(records)
+        keys = [self._key(kind.labels) for kind in kinds]
+        sums = Sums(columns, places.of_each, len(kinds))
+        for place, (kind, key) in enumerate(zip(kinds, keys, strict=True)):
+            self._count(kind, key, sums, place)
+        inference = np.array([is_inference(kind.endpoint) for kind in kinds])[places.of_each]
+        self._cover(columns, inference, keys, places)
+        ok = np.array([kind.outcome == Outcome.OK.value for kind in kinds])[places.of_each]
         for record in records:
-            key = self._key(_labels(record))
-            self._count(record, key)
-            for name, value in observations(record):
-                keys, values, ids = columns[name]
-                keys.append(key)
-                values.append(value)
-                ids.append(record.id)
-        for name, (keys, values, ids) in columns.items():
-            self._histograms[name].observe(keys, np.array(values), ids if name in _WITH_EXEMPLARS else None)
+            if record.cancelled_when is not None and record.tokens_spared is not None:
+                self._spared[record.cancelled_when] += record.tokens_spared
+        ids = [record.id for record in records]
+        for name, seen, values in columns.observations(inference, ok):
+            if seen.any():
+                exemplars = list(compress(ids, seen.tolist())) if name in _WITH_EXEMPLARS else None
+                self._histograms[name].observe(keys, places.of_each[seen], values[seen], exemplars)
 
-    def _take_tokens(self, streams: list[TokenTimes]) -> None:
-        keys = [self._key((s.engine, s.model, s.variant, s.precision, s.adapter)) for s in streams]
-        self._histograms[ITL].observe_runs(keys, [gaps(stream) for stream in streams])
+    def _take_tokens(self, arrivals: Sequence[Arrivals]) -> None:
+        keys: list[Labels] = []
+        which, gaps = [], []
+        for one in arrivals:
+            places, values = one.gaps()
+            which.append(places + len(keys))
+            gaps.append(values)
+            keys += [self._key((s.engine, s.model, s.variant, s.precision, s.adapter)) for s in one.sources]
+        self._histograms[ITL].observe(keys, np.concatenate(which), np.concatenate(gaps))
 
-    def _count(self, record: RequestRecord, key: Labels) -> None:
-        tenant = self._caps.tenants(record.tenant)
-        self._requests[(*key, record.outcome.value)] += 1
-        self._tenant_requests[tenant, record.outcome.value] += 1
-        if record.outcome is Outcome.CANCELLED and record.cancelled_when is not None:
-            self._cancelled[record.cancelled_when] += 1
-        for kind, count in _tokens(record):
-            self._tokens[(*key, kind)] += count
-            self._tenant_tokens[tenant, kind] += count
-        if record.output_tokens is not None:
-            self._chunks[key] += record.token_chunks
-        elif record.token_chunks or (record.outcome is Outcome.OK and record.endpoint in _GENERATING):
-            self._without_usage[key] += 1
-        if record.sent_at is not None and is_inference(record):
-            self._busy[key].add(record.sent_at, record.ended_at)
+    def _count(self, kind: RecordKind, key: Labels, sums: Sums, place: int) -> None:
+        """Count the records of one kind."""
+        tenant, count = self._caps.tenants(kind.tenant), sums.records[place]
+        self._requests[(*key, kind.outcome)] += count
+        self._tenant_requests[tenant, kind.outcome] += count
+        if kind.outcome == Outcome.CANCELLED.value and kind.cancelled_when is not None:
+            self._cancelled[kind.cancelled_when] += count
+        for what, (known, amount) in sums.tokens.items():
+            if known[place]:
+                self._tokens[(*key, what)] += amount[place]
+                self._tenant_tokens[tenant, what] += amount[place]
+        if sums.with_usage[place]:
+            self._chunks[key] += sums.chunks[place]
+        silent = kind.outcome == Outcome.OK.value and kind.endpoint in _GENERATING
+        if without := sums.silent[place] * silent + sums.chunks_only[place]:
+            self._without_usage[key] += without
+
+    def _cover(self, columns: Columns, inference: Flags, keys: Sequence[Labels], places: Places) -> None:
+        """Note when requests were at engines."""
+        merged = Places(keys)
+        key_of = merged.of_each[places.of_each]
+        counts = inference & ~np.isnan(columns.sent_at)
+        for place, key in enumerate(merged.distinct):
+            these = counts & (key_of == place)
+            if these.any():
+                self._busy[key].add_all(columns.sent_at[these], columns.ended_at[these])
 
     def _key(self, labels: Labels) -> Labels:
         """Cap the adapter, by name and by the budget of series."""
@@ -170,18 +233,3 @@ class Traffic:
         with self._lock:
             refold(self._tenant_requests, 0, name)
             refold(self._tenant_tokens, 0, name)
-
-
-def _labels(record: RequestRecord) -> Labels:
-    return (
-        record.engine or NONE,
-        record.model or NONE,
-        record.variant or NONE,
-        record.precision or NONE,
-        record.adapter,
-    )
-
-
-def _tokens(record: RequestRecord) -> list[tuple[str, int]]:
-    counts = {"prompt": record.prompt_tokens, "cached": record.cached_tokens, "output": record.output_tokens}
-    return [(kind, count) for kind, count in counts.items() if count is not None]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from server.units import Seconds
 from server.wire import Batch, Hello, WorkerGauges
 
 __all__ = ["Workers", "WorkersNow"]
 
-_LAG_WINDOW = Seconds(15.0)
-"""A usual scrape interval: a spike between two scrapes still shows."""
 _MAX_LIVES = 1024
 """Lives of workers remembered; a worker's batches can only come twice while it lives."""
 
@@ -23,8 +20,6 @@ class WorkersNow:
 
     up: Mapping[int, bool]
     """By slot, every slot ever seen."""
-    lag: Mapping[int, Seconds]
-    """By slot, connected workers only."""
     in_flight: Mapping[str, int]
     """By engine."""
     queued: int | None
@@ -48,7 +43,6 @@ class _Life:
 class _Connected:
     slot: int
     gauges: WorkerGauges
-    lags: deque[tuple[float, float]] = field(default_factory=deque)
 
 
 class Workers:
@@ -83,16 +77,12 @@ class Workers:
     def now(self) -> WorkersNow:
         connected = list(self._connected.values())
         up = dict.fromkeys(sorted(self._slots), False)
-        lag: dict[int, Seconds] = {}
         in_flight: Counter[str] = Counter()
         for worker in connected:
             up[worker.slot] = True
-            worst = max((late for _, late in worker.lags), default=0.0)
-            lag[worker.slot] = Seconds(max(worst, lag.get(worker.slot, 0.0)))
             in_flight.update(worker.gauges.in_flight)
         return WorkersNow(
             up=up,
-            lag=lag,
             in_flight=in_flight,
             queued=sum(worker.gauges.queued for worker in connected) if connected else None,
             rejections=dict(self._rejections),
@@ -111,9 +101,6 @@ class Workers:
         self._slots.add(worker.slot)
         shown = self._connected.setdefault(worker.boot, _Connected(worker.slot, batch.gauges))
         shown.gauges = batch.gauges
-        shown.lags.append((batch.at, batch.gauges.loop_lag_s))
-        while shown.lags[0][0] < batch.at - _LAG_WINDOW:
-            shown.lags.popleft()
 
 
 def _growth(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:

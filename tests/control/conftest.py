@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import select
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ class FleetStage:
         environ: dict[str, str] | None = None,
         runtime: str = "run",
         gpus: Sequence[Gpu] | None = None,
+        idle: Callable[[str], Coroutine[Any, Any, None]] | None = None,
     ) -> Supervisor:
         return Supervisor(
             config,
@@ -76,6 +77,7 @@ class FleetStage:
             announce=self.said.append,
             environ=environ or {},
             gpus=gpus,
+            idle=idle,
         )
 
     def adapters(self, config: Config, supervisor: Supervisor) -> Adapters:

@@ -1,24 +1,28 @@
-"""A replica that stops answering is unhealthy after three misses, and ready again at the first answer."""
+"""A replica is watched: by checks, by what workers saw, and by asking for a token."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
 
-from server.clock import SystemClock
+from server.config import HealthSettings
 from server.control.board import Board
 from server.control.health import HealthWatch
 from server.control.scrape import EngineClient, max_model_len
+from server.control.witness import Witness
 from server.engines import ENGINES
-from server.fleet import EngineState, Replica
+from server.fleet import Ejection, EngineState, Replica
 from server.units import Seconds
+from server.wire import ReplicaSeen
 from tests.control.conftest import BOUND_S
+from tests.fakes.clock import FakeClock
 
 pytestmark = pytest.mark.anyio
 
@@ -30,6 +34,10 @@ class Server:
 
     def __init__(self) -> None:
         self.up = True
+        self.yields = True
+        """Whether it answers a request for a token."""
+        self.probes = 0
+        self.on_probe: Callable[[], object] = bool
         self.answers: dict[str, int] = {}
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -38,7 +46,11 @@ class Server:
             path = head.split()[1].decode()
             body = MODELS if path == "/v1/models" else b"{}"
             status = self.answers.get(path, 200)
-            if self.up:
+            asked = path == "/v1/chat/completions"
+            if asked:
+                self.probes += 1
+                self.on_probe()
+            if self.up and (self.yields or not asked):
                 writer.write(
                     f"HTTP/1.1 {status} x\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n".encode()
                 )
@@ -86,54 +98,191 @@ def replica() -> Replica:
     )
 
 
-async def until_state(board: Board, state: EngineState) -> Replica:
-    seen = 0
-    async with asyncio.timeout(BOUND_S):
-        while board.get("far").state is not state:
-            seen = await board.wait_change(seen)
-    return board.get("far")
+class Ward:
+    """One replica under watch: its server, its board, its workers' sightings, and a clock that stands."""
+
+    def __init__(self, client: EngineClient, pid: int | None = None, *, siblings: int = 0) -> None:
+        self.clock = FakeClock()
+        others = [dataclasses.replace(replica(), name=f"other-{n}", state=EngineState.READY) for n in range(siblings)]
+        self.board = Board([replica(), *others], self.clock)
+        self.witness = Witness(self.clock)
+        self.checks = asyncio.Queue[None]()
+        self.watch = HealthWatch(
+            board=self.board,
+            name="far",
+            client=client,
+            probe=ENGINES["openai"].probe("m", "generate"),
+            pid=pid,
+            gpus=(),
+            checked=lambda: self.checks.put_nowait(None),
+            clock=self.clock,
+            settings=HealthSettings(),
+            witness=self.witness,
+            interval_s=0.001,
+        )
+
+    async def until(self, state: EngineState) -> Replica:
+        seen = 0
+        async with asyncio.timeout(BOUND_S):
+            while self.board.get("far").state is not state:
+                seen = await self.board.wait_change(seen)
+        return self.board.get("far")
+
+    async def checked(self, times: int = 3) -> Replica:
+        """Once it was checked so many times more."""
+        while not self.checks.empty():
+            self.checks.get_nowait()
+        async with asyncio.timeout(BOUND_S):
+            for _ in range(times):
+                await self.checks.get()
+        return self.board.get("far")
+
+    def saw(self, **counts: int) -> EngineState:
+        """Workers tell; the state after that."""
+        assert self.witness.on_seen is not None
+        self.witness.on_seen(ReplicaSeen(**counts))
+        return self.board.get("far").state
 
 
-async def test_replica_is_unhealthy_while_it_is_silent_and_ready_when_it_answers() -> None:
-    board, server = Board([replica()], SystemClock()), Server()
+@contextlib.asynccontextmanager
+async def watched(server: Server, *, siblings: int = 0) -> AsyncIterator[Ward]:
     async with client_of(server, "openai") as client, asyncio.TaskGroup() as group:
-        watch = HealthWatch(board=board, name="far", client=client, pid=None, gpus=(), checked=bool, interval_s=0.001)
-        task = group.create_task(watch.until_hopeless())
-        assert (await until_state(board, EngineState.READY)).max_model_len == 77
+        ward = Ward(client, siblings=siblings)
+        task = group.create_task(ward.watch.until_hopeless())
+        yield ward
+        task.cancel()
+
+
+async def test_replica_is_unhealthy_while_it_is_silent_and_on_trial_when_it_answers() -> None:
+    server = Server()
+    async with watched(server) as ward:
+        assert (await ward.until(EngineState.READY)).max_model_len == 77
         server.up = False
-        silent = await until_state(board, EngineState.UNHEALTHY)
+        silent = await ward.until(EngineState.UNHEALTHY)
         assert silent.problem is not None
         assert "correct its `url`" in silent.problem
+        assert silent.ejections == {Ejection.SILENT: 1}
         server.up = True
-        assert (await until_state(board, EngineState.READY)).problem is None
-        task.cancel()
+        assert (await ward.checked()).state is EngineState.UNHEALTHY, "the backoff is not over"
+        ward.clock.advance(1.1)
+        assert "as a trial" in str((await ward.until(EngineState.HALF_OPEN)).problem)
+        assert (await ward.checked()).state is EngineState.HALF_OPEN
+        assert ward.saw(answered=1) is EngineState.READY
+        assert (await ward.checked()).problem is None
+
+
+async def test_replica_at_which_requests_fail_is_ejected_at_once_though_it_answers_its_checks() -> None:
+    async with watched(Server(), siblings=1) as ward:
+        await ward.until(EngineState.READY)
+        assert ward.saw(answered=4, lost=1) is EngineState.SUSPECT
+        assert ward.board.get("far").problem == "1 of the last 5 requests to it failed."
+        assert ward.saw(lost=3, unreachable=1, broken=1) is EngineState.UNHEALTHY
+        ejected = await ward.checked()
+        assert str(ejected.problem).startswith("6 of the last 10 requests to it failed. Its address is http://far.")
+        assert ejected.ejections == {Ejection.FAILURES: 1}
+        ward.clock.advance(1.1)
+        await ward.until(EngineState.HALF_OPEN)
+        assert ward.saw(unreachable=1) is EngineState.UNHEALTHY
+        ward.clock.advance(1.5)
+        assert (await ward.checked()).state is EngineState.UNHEALTHY, "it is away for longer"
+        ward.clock.advance(1.0)
+        assert (await ward.until(EngineState.HALF_OPEN)).ejections == {Ejection.FAILURES: 2}
+
+
+async def test_refusals_eject_nobody() -> None:
+    async with watched(Server()) as ward:
+        await ward.until(EngineState.READY)
+        assert ward.saw(refused=1000) is EngineState.READY
+        assert (await ward.checked()).state is EngineState.READY
+
+
+async def test_dead_replica_is_ejected_by_one_failed_request_and_one_check() -> None:
+    server = Server()
+    async with watched(server) as ward:
+        await ward.until(EngineState.READY)
+        await ward.checked()
+        server.up = False
+        ward.saw(lost=1)
+        assert (await ward.until(EngineState.UNHEALTHY)).ejections == {Ejection.SILENT: 1}
+
+
+async def test_replica_elsewhere_that_hangs_is_ejected_and_needs_a_token_to_come_back() -> None:
+    server = Server()
+    async with watched(server) as ward:
+        await ward.until(EngineState.READY)
+        server.yields = False
+        ward.witness.holds("boot-1", 1)
+        ward.clock.advance(59.0)
+        assert (await ward.checked()).state is EngineState.READY
+        ward.clock.advance(2.0)
+        hung = await ward.until(EngineState.UNHEALTHY)
+        assert "It hangs" in str(hung.problem)
+        assert hung.ejections == {Ejection.HUNG: 1}
+        ward.clock.advance(1.1)
+        assert (await ward.checked()).state is EngineState.UNHEALTHY
+        server.yields = True
+        ward.clock.advance(5.0)
+        assert (await ward.until(EngineState.READY)).problem is None
+
+
+async def test_replica_that_yields_a_token_when_asked_does_not_hang() -> None:
+    server = Server()
+    async with watched(server) as ward:
+        await ward.until(EngineState.READY)
+        ward.witness.holds("boot-1", 1)
+        ward.clock.advance(61.0)
+        assert (await ward.checked()).state is EngineState.READY
+        assert server.probes == 1
+        ward.clock.advance(59.0)
+        await ward.checked()
+        assert server.probes == 1, "it is asked once in a while, not all the time"
+
+
+async def test_sign_of_life_during_the_probe_is_believed() -> None:
+    server = Server()
+    async with client_of(server, "openai") as client:
+        ward = Ward(client)
+        ward.witness.holds("boot-1", 1)
+        ward.clock.advance(61.0)
+        server.yields = False
+        server.on_probe = ward.witness.progressed
+        assert not await ward.watch._hang.hangs()
+        ward.clock.advance(61.0)
+        server.on_probe = lambda: None
+        assert await ward.watch._hang.hangs()
+
+
+async def test_engine_whose_own_counters_move_does_not_hang() -> None:
+    server = Server()
+    async with client_of(server, "openai") as client:
+        ward = Ward(client)
+        hang = ward.watch._hang
+        ward.witness.holds("boot-1", 1)
+        hang.note(ENGINES["vllm"].gauges("vllm:iteration_tokens_total_count 7"))
+        ward.clock.advance(40.0)
+        hang.note(ENGINES["vllm"].gauges("vllm:iteration_tokens_total_count 8"))
+        ward.clock.advance(40.0)
+        hang.note(None)
+        assert not await hang.hangs()
+        assert server.probes == 0
+        ward.clock.advance(21.0)
+        server.yields = False
+        assert await hang.hangs()
 
 
 async def test_engine_of_this_machine_that_stays_silent_is_hopeless_and_one_elsewhere_never_is() -> None:
-    server, checks = Server(), asyncio.Queue[None]()
+    server = Server()
     server.up = False
     async with client_of(server, "openai") as client, asyncio.TaskGroup() as group, asyncio.timeout(BOUND_S):
-        board = Board([replica()], SystemClock())
-        here = HealthWatch(
-            board=board, name="far", client=client, pid=os.getpid(), gpus=(), checked=bool, interval_s=0, hopeless=5
-        )
-        await here.until_hopeless()
-        assert board.get("far").state is EngineState.UNHEALTHY
-        far = HealthWatch(
-            board=board,
-            name="far",
-            client=client,
-            pid=None,
-            gpus=(),
-            checked=lambda: checks.put_nowait(None),
-            interval_s=0,
-            hopeless=5,
-        )
-        task = group.create_task(far.until_hopeless())
-        for _ in range(10):
-            await checks.get()
-        assert not task.done()
-        task.cancel()
+        here, far = Ward(client, os.getpid()), Ward(client)
+        ended, going = (group.create_task(ward.watch.until_hopeless()) for ward in (here, far))
+        for ward in (here, far):
+            await ward.until(EngineState.UNHEALTHY)
+            ward.clock.advance(61.0)
+        assert await ended == "It ran, but answered no health check for 61 s."
+        await far.checked(10)
+        assert not going.done()
+        going.cancel()
 
 
 @pytest.mark.parametrize(

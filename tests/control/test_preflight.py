@@ -108,6 +108,11 @@ def test_more_memory_than_there_is_is_refused(stage):
     assert "kv_cache_gib" in problem.message
 
 
+def test_engine_that_runs_has_its_memory_already(stage):
+    config = stage.config({"options": {"kv_cache_gib": 4000}})
+    assert preflight(config, environ={}, running=frozenset({"demo-bf16"}))[1] == []
+
+
 def test_missing_adapter_is_told(stage):
     found = problems(stage, {"adapters": {}}, adapters=({"name": "json", "model": "demo", "path": "nowhere"},))
     assert only(found).where == "adapters.json"

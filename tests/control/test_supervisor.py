@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import os
 import signal
@@ -15,7 +14,6 @@ import httpx
 import pytest
 
 from server.control.devices import Gpu
-from server.control.life import Life, Wish
 from server.errors import ConflictError, NotFoundError
 from server.fleet import EngineState
 from server.units import Bytes
@@ -92,20 +90,6 @@ async def test_failure_that_another_start_cannot_mend_is_not_tried_again(stage: 
         assert len(stage.starts()) == 1
         assert replica.problem is not None
         assert "no kernel for the checkpoint's quantization (WNA16)" in replica.problem
-
-
-async def test_engine_that_runs_but_stays_silent_is_ended_and_in_the_end_given_up(stage: FleetStage) -> None:
-    supervisor = stage.supervisor(stage.config())
-    impatient = Life(supervisor.resolved()["demo-bf16"], dataclasses.replace(supervisor._around, hopeless=0))
-    async with httpx.AsyncClient(trust_env=False) as http:
-        task = asyncio.create_task(impatient.run(http))
-        replica = await until(supervisor, failed)
-        assert replica.problem == "It ran, but no longer answered."
-        assert len(stage.starts()) == 2
-        assert all(gone(pid) for pid in stage.starts())
-        impatient.wish(Wish.STOP)
-        await task
-    assert any("not answered for too long" in line for line in stage.said)
 
 
 async def test_restart_on_request_revives_a_given_up_engine(stage: FleetStage) -> None:

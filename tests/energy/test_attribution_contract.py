@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.energy.attribution import ATTRIBUTIONS, Account, Attribution, EngineUse, RequestUse, Share, Window
+from server.energy.attribution import ATTRIBUTIONS, Account, Attribution, EngineUse, RequestUses, Window
 from server.units import Microjoules, Seconds
 
 METHODS = pytest.mark.parametrize("method", [make() for make in ATTRIBUTIONS.values()], ids=ATTRIBUTIONS)
 
 NAMES = ["a", "b", "c"]
+
+
+def uses(*requests: tuple[int, int, int]) -> RequestUses:
+    """Each is its engine's place, its millitokens, its overlap."""
+    columns = np.array(requests, np.int64).reshape(-1, 3).T
+    return RequestUses(engine=columns[0], millitokens=columns[1], overlap_us=columns[2])
 
 
 @st.composite
@@ -31,19 +38,8 @@ def windows(draw: st.DrawFn) -> Window:
         )
         for name in draw(st.lists(st.sampled_from(NAMES), unique=True))
     ]
-    requests = (
-        [
-            RequestUse(
-                key=key,
-                engine=draw(st.sampled_from([engine.engine for engine in engines])),
-                millitokens=draw(small),
-                overlap_us=draw(small),
-            )
-            for key in range(draw(st.integers(0, 6)))
-        ]
-        if engines
-        else []
-    )
+    count = draw(st.integers(0, 6)) if engines else 0
+    requests = uses(*((draw(st.integers(0, len(engines) - 1)), draw(small), draw(small)) for _ in range(count)))
     return Window(
         device="cpu",
         scope="estimated",
@@ -61,32 +57,27 @@ def windows(draw: st.DrawFn) -> Window:
 @given(window=windows())
 def test_shares_add_up_to_the_meter_exactly(method: Attribution, window: Window) -> None:
     shares = method.attribute(window)
-    assert sum(share.energy for share in shares) == window.energy
-    assert all(share.energy >= 0 for share in shares)
+    assert sum(shares.requests.tolist()) + sum(share.energy for share in shares.others) == window.energy
+    assert shares.total == window.energy
+    assert all(share.energy >= 0 for share in shares.others)
+    assert all(energy >= 0 for energy in shares.requests.tolist())
 
 
 @METHODS
 @given(window=windows())
-def test_active_joules_belong_to_a_request_on_its_engine_and_no_others_do(method: Attribution, window: Window) -> None:
-    engine_of = {request.key: request.engine for request in window.requests}
-    for share in method.attribute(window):
-        if share.account is Account.ACTIVE:
-            assert share.request is not None
-            assert share.engine == engine_of[share.request]
-        else:
-            assert share.request is None
+def test_active_joules_belong_to_requests_and_no_others_do(method: Attribution, window: Window) -> None:
+    shares = method.attribute(window)
+    assert len(shares.requests) == len(window.requests)
+    assert all(share.account is not Account.ACTIVE for share in shares.others)
 
 
 @METHODS
 @given(window=windows())
 def test_a_request_that_did_nothing_among_others_that_did_gets_nothing(method: Attribution, window: Window) -> None:
-    idle = replace(window, requests=[replace(request, millitokens=0) for request in window.requests[:1]])
-    if not idle.requests:
+    if not window.engines:
         return
-    (lazy,) = idle.requests
-    worker = RequestUse(key=99, engine=lazy.engine, millitokens=1000, overlap_us=1)
-    shares = method.attribute(replace(idle, requests=[lazy, worker]))
-    assert sum(share.energy for share in shares if share.request == lazy.key) == 0
+    both = replace(window, requests=uses((0, 0, 5), (0, 1000, 1)))
+    assert method.attribute(both).requests[0] == 0
 
 
 @METHODS
@@ -94,26 +85,19 @@ def test_a_request_that_did_nothing_among_others_that_did_gets_nothing(method: A
 def test_equal_work_costs_the_same_to_a_microjoule(method: Attribution, window: Window, millitokens: int) -> None:
     if not window.engines:
         return
-    name = window.engines[0].engine
-    twins = [RequestUse(key=key, engine=name, millitokens=millitokens, overlap_us=5) for key in (1, 2)]
-    one, two = (paid(method.attribute(replace(window, requests=twins)), key) for key in (1, 2))
+    one, two = method.attribute(replace(window, requests=uses((0, millitokens, 5), (0, millitokens, 5)))).requests
     assert abs(one - two) <= 1
 
 
 @METHODS
 @given(window=windows(), more=st.integers(1, 10**6))
 def test_more_output_never_costs_less(method: Attribution, window: Window, more: int) -> None:
-    if not window.requests:
-        return
-    first, *rest = window.requests
-    longer = replace(window, requests=[replace(first, millitokens=first.millitokens + more), *rest])
-    if not any(request.millitokens for request in window.requests):
-        return  # was shared by time, which is another measure
-    assert paid(method.attribute(longer), first.key) >= paid(method.attribute(window), first.key) - 1
-
-
-def paid(shares: list[Share], request: int) -> int:
-    return sum(share.energy for share in shares if share.request == request)
+    if not window.requests.millitokens.any():
+        return  # is shared by time, which is another measure
+    longer = window.requests.millitokens.copy()
+    longer[0] += more
+    after = replace(window, requests=replace(window.requests, millitokens=longer))
+    assert method.attribute(after).requests[0] >= method.attribute(window).requests[0] - 1
 
 
 def test_method_says_that_its_confidence_is_low() -> None:
@@ -124,8 +108,11 @@ def test_method_says_that_its_confidence_is_low() -> None:
 
 def by_account(window: Window) -> dict[tuple[str, str | None], int]:
     sums: Counter[tuple[str, str | None]] = Counter()
-    for share in ATTRIBUTIONS["token_share"]().attribute(window):
+    shares = ATTRIBUTIONS["token_share"]().attribute(window)
+    for share in shares.others:
         sums[share.account.value, share.engine] += share.energy
+    for place, energy in zip(window.requests.engine.tolist(), shares.requests.tolist(), strict=True):
+        sums["active", window.engines[place].engine] += energy
     return dict(sums)
 
 
@@ -142,12 +129,8 @@ CPU = Window(
 GPU = replace(CPU, device="gpu:0", scope="gpu", baseline=None, other_cpu_us=None)
 
 
-def request(key: int, engine: str, millitokens: int) -> RequestUse:
-    return RequestUse(key=key, engine=engine, millitokens=millitokens, overlap_us=1000)
-
-
 def test_cpu_idle_power_goes_to_engines_in_equal_parts_and_the_rest_by_cpu_time() -> None:
-    window = replace(CPU, requests=[request(1, "a", 5)])
+    window = replace(CPU, requests=uses((0, 5, 1000)))
     assert by_account(window) == {
         ("idle", "a"): 100,
         ("idle", "b"): 100 + 100,  # b ran 10 of 80 µs without a request
@@ -166,7 +149,7 @@ def test_cpu_without_any_engine_is_idle_and_other() -> None:
 
 
 def test_gpu_is_one_pool_that_requests_share_by_tokens() -> None:
-    window = replace(GPU, requests=[request(1, "a", 3000), request(2, "b", 1000)])
+    window = replace(GPU, requests=uses((0, 3000, 1000), (1, 1000, 1000)))
     assert by_account(window) == {("active", "a"): 750, ("active", "b"): 250}
 
 
@@ -177,12 +160,12 @@ def test_gpu_on_which_nobody_ran_is_idle() -> None:
 
 def test_traffic_past_the_gateway_is_unattributed() -> None:
     foreign = [replace(GPU.engines[0], foreign_millitokens=1000), GPU.engines[1]]
-    window = replace(GPU, engines=foreign, requests=[request(1, "a", 3000)])
+    window = replace(GPU, engines=foreign, requests=uses((0, 3000, 1000)))
     assert by_account(window) == {("active", "a"): 750, ("unattributed", "a"): 250}
 
 
 def test_request_that_only_waited_pays_by_time_when_no_token_came() -> None:
-    window = replace(GPU, requests=[request(1, "a", 0)])
+    window = replace(GPU, requests=uses((0, 0, 1000)))
     assert by_account(window) == {("active", "a"): 1000}
 
 

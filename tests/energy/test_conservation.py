@@ -186,7 +186,7 @@ def test_histories_reach_every_account_and_final_energies() -> None:
     """The properties above would also hold for an accountant that never closes a window."""
     reached = Counter[str]()
 
-    @settings(max_examples=200, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=500, deadline=None, database=None, derandomize=True)
     @given(HISTORY)
     def look(history: History) -> None:
         house = play(history)

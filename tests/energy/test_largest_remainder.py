@@ -5,14 +5,19 @@ from __future__ import annotations
 import itertools
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.energy.attribution.rounding import split
+from server.energy.attribution import rounding
 
 WEIGHTS = st.lists(st.integers(0, 10**12), min_size=1, max_size=20).filter(any)
 TOTALS = st.integers(0, 10**18)
+
+
+def split(total: int, weights: list[int]) -> list[int]:
+    return rounding.split(total, np.array(weights, np.int64)).tolist()
 
 
 @given(TOTALS, WEIGHTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -50,6 +51,15 @@ class TestEveryKind:
     def test_what_metrics_do_not_say_is_none(self, tmp_path: Path, kind: str) -> None:
         gauges = ENGINES[kind].gauges("")
         assert all(getattr(gauges, name) is None for name in gauges.__slots__)
+
+    @pytest.mark.parametrize("task", get_args(EngineSettings.model_fields["task"].annotation))
+    def test_it_can_be_asked_for_the_least_that_proves_that_it_computes(
+        self, tmp_path: Path, kind: str, task: str
+    ) -> None:
+        probe = ENGINES[kind].probe("demo:bf16", task)
+        assert probe.path.startswith("/v1/")
+        assert probe.body["model"] == "demo:bf16"
+        assert probe.body.get("max_tokens") == (1 if task == "generate" else None)
 
     def test_it_has_a_health_path(self, tmp_path: Path, kind: str) -> None:
         assert ENGINES[kind].health_paths

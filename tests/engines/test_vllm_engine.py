@@ -173,6 +173,9 @@ vllm:generation_tokens_total{engine="0",model_name="a b"} 250.0
 vllm:prefix_cache_queries_total{engine="0"} 10.0
 vllm:prefix_cache_hits_total{engine="0"} 4.0
 vllm:num_preemptions_total{engine="0"} 0.0
+vllm:iteration_tokens_total_bucket{engine="0",le="1.0"} 3.0
+vllm:iteration_tokens_total_count{engine="0"} 5.0
+vllm:iteration_tokens_total_sum{engine="0"} 90.0
 vllm:cache_config_info{block_size="128",cache_dtype="auto",engine="0",num_gpu_blocks="64"} 1.0
 """
 OLD = """\
@@ -187,7 +190,7 @@ def test_gauges_are_read_by_their_new_names():
     assert (gauges.running, gauges.waiting, gauges.kv_usage_ratio) == (3, 2, 0.5)
     assert (gauges.prompt_tokens_total, gauges.output_tokens_total) == (1000, 250)
     assert (gauges.prefix_cache_queries_total, gauges.prefix_cache_hits_total) == (10, 4)
-    assert (gauges.preemptions_total, gauges.kv_capacity_tokens) == (0, 8192)
+    assert (gauges.preemptions_total, gauges.kv_capacity_tokens, gauges.steps_total) == (0, 8192, 5)
 
 
 def test_gauges_are_read_by_their_old_names():

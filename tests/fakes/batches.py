@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import nan
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from server.fleet import EngineGauges, EngineState, Replica
 from server.models.card import ModelCard
 from server.units import Bytes, Seconds
-from server.wire import PROTOCOL_VERSION, Batch, Hello, Outcome, RequestRecord, TokenTimes, WorkerGauges
+from server.wire import PROTOCOL_VERSION, Batch, Hello, Outcome, RequestRecord, Source, TokenTimes, WorkerGauges
 
-__all__ = ["CARD", "batch", "gauges", "record", "replica", "tokens", "worker"]
+__all__ = ["CARD", "Stream", "batch", "gauges", "packed", "record", "replica", "tokens", "unpacked", "worker"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """What a batch tells of one stream."""
+
+    id: str = "r1"
+    tenant: str = "alice"
+    model: str = "demo"
+    variant: str = "int4"
+    precision: str = "int4"
+    adapter: str = "none"
+    engine: str = "demo-int4"
+    sent_at: float = 1000.0
+    previous_at: float | None = None
+    """None: `times` begin with its first token."""
+    times: list[float]
+
+    @property
+    def source(self) -> Source:
+        return Source(self.tenant, self.model, self.variant, self.precision, self.adapter, self.engine)
+
 
 CARD = ModelCard(
     architecture="LlamaForCausalLM",
@@ -60,7 +83,7 @@ _RECORD = RequestRecord(
     token_chunks=5,
 )
 
-_GAUGES = WorkerGauges(in_flight={}, queued=0, loop_lag_s=0.0, records_dropped=0, rejections={}, retries={})
+_GAUGES = WorkerGauges(in_flight={}, queued=0, loop_lags_s=[], records_dropped=0, rejections={}, retries={})
 
 _REPLICA = Replica(
     name="demo-int4",
@@ -94,20 +117,47 @@ def record(**fields: Any) -> RequestRecord:
     return msgspec.structs.replace(_RECORD, **fields)
 
 
-def tokens(times: Sequence[float], **fields: Any) -> TokenTimes:
-    stream = TokenTimes(
-        id="r1",
-        tenant="alice",
-        model="demo",
-        variant="int4",
-        precision="int4",
-        adapter="none",
-        engine="demo-int4",
-        sent_at=1000.0,
-        previous_at=None,
-        times=np.asarray(times, "<f8").tobytes(),
+def tokens(times: Sequence[float], **fields: Any) -> Stream:
+    return replace(Stream(times=list(times)), **fields)
+
+
+def packed(streams: Sequence[Stream]) -> TokenTimes:
+    """As a worker sends them; those without times are left out."""
+    streams = [stream for stream in streams if stream.times]
+    sources = list(dict.fromkeys(stream.source for stream in streams))
+    return TokenTimes(
+        sources=sources,
+        ids=[stream.id for stream in streams],
+        source_of=array("I", [sources.index(stream.source) for stream in streams]).tobytes(),
+        counts=array("I", [len(stream.times) for stream in streams]).tobytes(),
+        sent_at=array("d", [stream.sent_at for stream in streams]).tobytes(),
+        previous_at=array(
+            "d", [nan if stream.previous_at is None else stream.previous_at for stream in streams]
+        ).tobytes(),
+        times=array("d", [at for stream in streams for at in stream.times]).tobytes(),
     )
-    return msgspec.structs.replace(stream, **fields)
+
+
+def unpacked(tokens: TokenTimes) -> list[Stream]:
+    """What `packed` packs."""
+    times = iter(array("d", tokens.times))
+    return [
+        Stream(
+            id=id_,
+            sent_at=sent_at,
+            previous_at=None if previous_at != previous_at else previous_at,
+            times=[next(times) for _ in range(count)],
+            **msgspec.structs.asdict(tokens.sources[source]),
+        )
+        for id_, source, count, sent_at, previous_at in zip(
+            tokens.ids,
+            array("I", tokens.source_of),
+            array("I", tokens.counts),
+            array("d", tokens.sent_at),
+            array("d", tokens.previous_at),
+            strict=True,
+        )
+    ]
 
 
 def gauges(**fields: Any) -> WorkerGauges:
@@ -119,11 +169,11 @@ def batch(
     *,
     at: float = 1001.0,
     records: Sequence[RequestRecord] = (),
-    streams: Sequence[TokenTimes] = (),
+    streams: Sequence[Stream] = (),
     **fields: Any,
 ) -> Batch:
     """`fields` are the gauges'."""
-    return Batch(seq=seq, at=at, records=list(records), tokens=list(streams), gauges=gauges(**fields))
+    return Batch(seq=seq, at=at, records=list(records), tokens=packed(streams), gauges=gauges(**fields))
 
 
 def worker(boot: str = "boot-1", slot: int = 0) -> Hello:

@@ -1,4 +1,4 @@
-"""A control plane that only speaks the bus: pushes snapshots, collects batches, acknowledges or not."""
+"""A control plane that only speaks the bus: pushes snapshots, leases limits, collects batches, acknowledges or not."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from server.clock import SystemClock
+from server.control.limits import Leases
 from server.wire import (
     LENGTH_BYTES,
     Ack,
     Batch,
     Hello,
+    LeaseWanted,
     RequestRecord,
     Snapshot,
     ToWorker,
@@ -34,6 +37,8 @@ class FakeControlPlane:
         self.snapshot: Snapshot | None = None
         self.hellos: list[Hello] = []
         self.batches: list[Batch] = []
+        self._leases = Leases(SystemClock(), self._tell)
+        self._by_hello: dict[int, asyncio.StreamWriter] = {}
 
     @property
     def records(self) -> list[RequestRecord]:
@@ -44,6 +49,7 @@ class FakeControlPlane:
         """Send to every worker; a snapshot is kept for those that come later."""
         if isinstance(message, Snapshot):
             self.snapshot = message
+            self._leases.replace((message.keys or {}).values())
         self.say(encode(message))
 
     def say(self, data: bytes) -> None:
@@ -96,9 +102,18 @@ class FakeControlPlane:
             async with self._changed:
                 self._changed.notify_all()
 
-    def _take(self, message: Hello | Batch, writer: asyncio.StreamWriter) -> None:
+    def _tell(self, hello: Hello, message: ToWorker) -> None:
+        self._by_hello[id(hello)].write(encode(message))
+
+    def _take(self, message: Hello | Batch | LeaseWanted, writer: asyncio.StreamWriter) -> None:
+        if isinstance(message, LeaseWanted):
+            hello = next(hello for hello in self.hellos if self._by_hello[id(hello)] is writer)
+            self._leases.wanted(message, hello)
+            return
         if isinstance(message, Hello):
             self.hellos.append(message)
+            self._by_hello[id(message)] = writer
+            self._leases.joined(message)
             if self.snapshot is not None:
                 writer.write(encode(self.snapshot))
             return

@@ -10,7 +10,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-__all__ = ["EngineConnection", "Script", "ScriptedEngine", "chunked", "head", "sse", "token", "whole"]
+__all__ = [
+    "EngineConnection",
+    "Script",
+    "ScriptedEngine",
+    "chunked",
+    "head",
+    "messages_stream",
+    "named",
+    "responses_stream",
+    "sse",
+    "token",
+    "whole",
+]
 
 SSE = b"text/event-stream; charset=utf-8"
 DONE = b"data: [DONE]\n\n"
@@ -52,6 +64,62 @@ def usage(prompt: int, output: int, *, cached: int | None = None, model: str = "
     return sse(
         {"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": model, "choices": [], "usage": counts}
     )
+
+
+def named(event: dict[str, Any]) -> bytes:
+    """One server-sent event with a name, as the Responses and the Messages API have them."""
+    return b"event: %b\n%b" % (event["type"].encode(), sse(event))
+
+
+def responses_stream(*texts: str, prompt: int = 9, cached: int = 2, model: str = "demo:bf16") -> list[bytes]:
+    """A stream of the Responses API, whole; the events with text stand at 3 and after."""
+    counts = {
+        "input_tokens": prompt,
+        "input_tokens_details": {"cached_tokens": cached},
+        "output_tokens": len(texts),
+        "total_tokens": prompt + len(texts),
+    }
+    begun: dict[str, Any] = {
+        "id": "resp_1",
+        "object": "response",
+        "model": model,
+        "status": "in_progress",
+        "usage": None,
+    }
+    item = {"content_index": 0, "item_id": "msg_1", "output_index": 0}
+    events: list[dict[str, Any]] = [
+        {"response": begun, "type": "response.created"},
+        {"response": begun, "type": "response.in_progress"},
+        {"item": {"id": "msg_1", "type": "message"}, "output_index": 0, "type": "response.output_item.added"},
+        *({**item, "delta": text, "logprobs": [], "type": "response.output_text.delta"} for text in texts),
+        {**item, "text": "".join(texts), "logprobs": [], "type": "response.output_text.done"},
+        {"response": {**begun, "status": "completed", "usage": counts}, "type": "response.completed"},
+    ]
+    return [named({**event, "sequence_number": number}) for number, event in enumerate(events)]
+
+
+def messages_stream(*texts: str, prompt: int = 9, cached: int = 2, model: str = "demo:bf16") -> list[bytes]:
+    """A stream of the Messages API, whole; the events with text stand at 2 and after."""
+    begun = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "content": [],
+        "model": model,
+        "stop_reason": None,
+        "usage": {"input_tokens": prompt, "output_tokens": 0},
+    }
+    counts = {"input_tokens": prompt - cached, "output_tokens": len(texts), "cache_read_input_tokens": cached}
+    delta = {"type": "text_delta"}
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": begun},
+        {"type": "content_block_start", "content_block": {"type": "text", "text": ""}, "index": 0},
+        *({"type": "content_block_delta", "delta": {**delta, "text": text}, "index": 0} for text in texts),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": counts},
+        {"type": "message_stop"},
+    ]
+    return [named(event) for event in events]
 
 
 class EngineConnection(asyncio.Protocol):

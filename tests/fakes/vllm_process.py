@@ -7,12 +7,15 @@ variable FAKE_VLLM names direct it; `ENGINE` is its first served name with `_` f
     ENGINE.crash_once   the same, and remove the file
     ENGINE.slow         do not open the port while the file exists
     ENGINE.hang         do not answer /health while the file exists
+    ENGINE.hung         answer no completion while the file exists, and count no token
+    ENGINE.steps        count one more step with every answer of /metrics while the file exists
     ENGINE.declines     answer 500 with the file's text to /v1/load_lora_adapter
     ENGINE.stubborn     ignore SIGTERM
     ENGINE.family       start a process of its own, in another session, that ignores SIGTERM
 
 It writes `ENGINE.env` and `ENGINE.argv` (JSON), `ENGINE.starts` (one line, its process id, a start), `ENGINE.calls`
-(one line of JSON an adapter call), and `ENGINE.grandchild` (the process id of its family).
+(one line of JSON an adapter call), `ENGINE.asked` (one line of JSON a completion), and `ENGINE.grandchild` (the process
+id of its family).
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ vllm:num_requests_waiting{engine="0",model_name="NAME"} 1.0
 vllm:kv_cache_usage_perc{engine="0",model_name="NAME"} 0.25
 vllm:prompt_tokens_total{engine="0",model_name="NAME"} 120.0
 vllm:generation_tokens_total{engine="0",model_name="NAME"} 64.0
+vllm:iteration_tokens_total_count{engine="0",model_name="NAME"} STEPS
 vllm:cache_config_info{block_size="16",engine="0",num_gpu_blocks="100"} 1.0
 """
 
@@ -75,6 +79,7 @@ class Handler(BaseHTTPRequestHandler):
     names: list[str]
     key: str
     adapters: dict[str, str]
+    steps = 0
 
     def do_GET(self) -> None:
         if self.path == "/health":
@@ -84,7 +89,8 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/version":
             self._json(200, {"version": "0.0.fake"})
         elif self.path == "/metrics":
-            self._answer(200, _METRICS.replace("NAME", self.names[0]).encode())
+            Handler.steps += self.stage.has("steps")
+            self._answer(200, _METRICS.replace("NAME", self.names[0]).replace("STEPS", str(self.steps)).encode())
         elif self.path == "/v1/models" and self._authorized():
             bases = [{"id": name, "root": "/checkpoint", "parent": None, "max_model_len": 1024} for name in self.names]
             loras = [{"id": name, "root": path, "parent": self.names[0]} for name, path in self.adapters.items()]
@@ -102,7 +108,10 @@ class Handler(BaseHTTPRequestHandler):
             self.stage.note("calls", json.dumps(["unload", body["lora_name"]]))
             self.adapters.pop(body["lora_name"], None)
             self._answer(200, b"Success")
-        elif self.path == "/v1/chat/completions":
+        elif self.path in {"/v1/chat/completions", "/v1/completions"}:
+            self.stage.note("asked", json.dumps([self.path, body["model"]]))
+            while self.stage.has("hung"):
+                time.sleep(0.05)
             message = {"role": "assistant", "content": "hello"}
             usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
             choices = [{"index": 0, "message": message, "finish_reason": "stop"}]

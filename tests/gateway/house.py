@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import uvicorn
 from server.clock import SystemClock
 from server.config.settings import GatewaySettings
 from server.gateway.app import create_app
-from server.gateway.listener import listener_config
+from server.gateway.listener import Listener
+from server.gateway.path import serve
 from server.gateway.worker import Identity, Worker
 from server.units import Seconds
 from server.wire import Candidate, ReplicaAddress, Route, Snapshot
@@ -168,11 +170,14 @@ async def serving(worker: Worker) -> AsyncIterator[int]:
     """The worker's app under uvicorn; yields the port."""
     sock = socket.create_server(("127.0.0.1", 0))
     port = sock.getsockname()[1]
-    server = Server(
-        listener_config(
-            create_app(worker), drain_timeout=Seconds(5), idle_timeout=Seconds(worker.settings.idle_timeout_s)
-        )
+    listener = Listener(
+        worker.settings,
+        partial(serve, worker),
+        check_key=worker.keys.holder_of,
+        clock=worker.clock,
+        last_call=Seconds(0),
     )
+    server = Server(listener.config(create_app(worker)))
     async with worker.alive():
         running = asyncio.ensure_future(server.serve(sockets=[sock]))
         try:
@@ -185,15 +190,14 @@ async def serving(worker: Worker) -> AsyncIterator[int]:
 @asynccontextmanager
 async def open_house(**settings: Any) -> AsyncIterator[House]:
     """A house with these gateway settings; the routing table is not yet known."""
-    quick = {"connect_timeout_s": 5, "first_byte_timeout_s": 20, "idle_timeout_s": 20, **settings}
+    quick = {"connect_timeout_s": 5, "first_byte_timeout_s": 20, "whole_answer_timeout_s": 20, "idle_timeout_s": 20}
     with tempfile.TemporaryDirectory(prefix="wg") as folder:
         bus = Path(folder) / "bus"
         worker = Worker(
-            GatewaySettings(**quick),
+            GatewaySettings(**{**quick, **settings}),
             Identity(slot=0, pid=1, boot="b00t"),
             bus=bus,
             clock=SystemClock(),
-            on_drain=lambda _timeout: None,
             flush_every=Seconds(0.005),
         )
         control = FakeControlPlane(bus)

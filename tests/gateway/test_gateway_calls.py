@@ -9,20 +9,20 @@ import pytest
 
 from server.errors import BadRequestError
 from server.gateway.endpoints import ENDPOINTS
-from server.gateway.openai.calls import Call, asks_for_usage, parse_call, upstream_body
+from server.gateway.grammars import Call
 
-CHAT = ENDPOINTS[0]
+CHAT = ENDPOINTS[0].grammar
 
 
 def read(body: Any) -> Call:
-    return parse_call(CHAT.decoder, body if isinstance(body, bytes) else json.dumps(body).encode())
+    return CHAT.parse(body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
 def sent(body: dict[str, Any], model: str = "demo") -> dict[str, Any]:
     """What the engine reads when the gateway wants usage."""
     raw = json.dumps(body).encode()
     call = read(raw)
-    return json.loads(upstream_body(raw, call, upstream_model=model, add_usage=not asks_for_usage(call)))
+    return json.loads(CHAT.upstream_body(raw, call, upstream_model=model, add_usage=not CHAT.asks_for_usage(call)))
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,7 @@ def sent(body: dict[str, Any], model: str = "demo") -> dict[str, Any]:
         ({"messages": []}, "model", "`model` is missing"),
         ({"model": "a"}, "messages", "`messages` is missing"),
         ({"model": 3, "messages": []}, "model", "expected `str`, got `int`"),
+        ({"model": "", "messages": []}, "model", "`model` is empty"),
         ({"model": None, "messages": []}, "model", "`model` has a wrong type"),
         ({"model": "a", "messages": "hi"}, "messages", "expected `array`, got `str`"),
         ({"model": "a", "messages": [], "stream": "yes"}, "stream", "`stream` has a wrong type"),
@@ -68,12 +69,12 @@ def test_body_that_is_no_json_object_is_refused_with_the_place(body: bytes, says
 
 def test_body_that_needs_no_change_goes_out_byte_for_byte() -> None:
     raw = b'{ "model":"demo","messages":[ ], "unknown" : {"x":[1,2]} }'
-    assert upstream_body(raw, read(raw), upstream_model="demo", add_usage=False) is raw
+    assert CHAT.upstream_body(raw, read(raw), upstream_model="demo", add_usage=False) is raw
 
 
 def test_only_the_name_changes_when_the_engine_calls_the_model_otherwise() -> None:
     raw = b'{ "model":"demo","messages":[{"model":"demo"}], "seed" : 1 }'
-    out = upstream_body(raw, read(raw), upstream_model="org/big", add_usage=False)
+    out = CHAT.upstream_body(raw, read(raw), upstream_model="org/big", add_usage=False)
     assert out == b'{ "model":"org/big","messages":[{"model":"demo"}], "seed" : 1 }'
 
 
@@ -91,6 +92,12 @@ def test_usage_is_asked_for_whatever_the_client_wrote_into_stream_options(option
     assert sent({"model": "demo", "messages": [], "stream_options": options})["stream_options"] == expected
 
 
+def test_options_that_only_the_engine_knows_go_out_as_they_came() -> None:
+    raw = b'{"model":"demo","messages":[],"stream_options":{"n": 1e400,"big":123456789012345678901234567890}}'
+    out = CHAT.upstream_body(raw, read(raw), upstream_model="demo", add_usage=True)
+    assert out == raw.replace(b'{"n": 1e400', b'{"n":1e400')[:-2] + b',"include_usage":true}}'
+
+
 def test_usage_is_asked_for_when_the_client_wrote_no_stream_options() -> None:
     assert sent({"model": "demo", "messages": []})["stream_options"] == {"include_usage": True}
 
@@ -102,4 +109,4 @@ def test_options_of_a_client_that_asks_for_usage_are_left_alone() -> None:
 
 def test_wish_for_usage_that_is_no_boolean_is_refused() -> None:
     with pytest.raises(BadRequestError, match=r"include_usage.*true or false"):
-        asks_for_usage(read({"model": "demo", "messages": [], "stream_options": {"include_usage": "yes"}}))
+        CHAT.asks_for_usage(read({"model": "demo", "messages": [], "stream_options": {"include_usage": "yes"}}))

@@ -43,7 +43,7 @@ async def half_an_answer(connection: EngineConnection) -> None:
 def request(*, stream: bool, padding: int = 0) -> bytes:
     content = {"model": "demo:bf16", "messages": [], "stream": stream, "x": "y" * padding}
     body = json.dumps(content).encode()
-    return b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+    return b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
 
 @pytest.mark.parametrize("padding", [0, 300_000], ids=["small body", "large body"])
@@ -99,7 +99,6 @@ async def test_client_that_leaves_with_half_a_body_sent_is_recorded(house: House
     _, writer = await house.dial()
     writer.write(request(stream=False)[:-5])
     await writer.drain()
-    await until(lambda: house.worker.visits.running == 1)
     writer.close()
     record = await house.control.record()
     assert (record.outcome, record.cancelled_when, record.status) == ("cancelled", "queued", 499)
@@ -155,11 +154,11 @@ async def test_body_that_does_not_come_is_refused_and_its_connection_closed() ->
         writer.write(request(stream=False)[:-5])
         async with asyncio.timeout(10):
             answer = await reader.read()
-        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"connection: close" in answer
-        assert b"did not come" in answer
+        assert b"Nothing came of the body" in answer
         record = await house.control.record()
-        assert (record.outcome, record.status) == ("client_error", 400)
+        assert (record.outcome, record.status) == ("client_error", 408)
         assert house.engine.requests == []
         writer.close()
 

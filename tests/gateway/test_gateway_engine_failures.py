@@ -76,7 +76,7 @@ async def test_engine_that_is_too_slow_is_a_504() -> None:
     async def script(connection: EngineConnection) -> None:
         await connection.until_gone()
 
-    async with open_house(first_byte_timeout_s=0.05) as house:
+    async with open_house(whole_answer_timeout_s=0.05) as house:
         await house.know()
         house.engine.then(script)
         response = await house.chat()
@@ -106,7 +106,8 @@ async def test_engine_that_dies_in_a_stream_ends_it_with_an_error_event_and_the_
     house.engine.then(script)
     reader, writer = await house.dial()
     body = json.dumps({"model": "demo", "messages": MESSAGES, "stream": True}).encode()
-    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
+    writer.write(head % len(body) + body)
     everything = await reader.read()
     writer.close()
     assert b"[DONE]" not in everything
@@ -141,10 +142,10 @@ async def test_defect_of_the_gateway_is_a_500_that_tells_nothing_and_leaves_a_re
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
-        def tenant_of(self, headers: object) -> str:
+        def holder_of(self, headers: object) -> str:
             raise ZeroDivisionError("secret")
 
-    house.worker.authenticator = Broken()
+    house.worker.keys = Broken()
     response = await house.chat()
     assert (response.status_code, problem(response)["type"]) == (500, "internal_error")
     assert "secret" not in response.text

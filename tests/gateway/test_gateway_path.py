@@ -133,7 +133,7 @@ async def test_requests_that_come_at_once_on_one_connection_are_answered_in_thei
 
     house.engine.then(whichever)
     bodies = [json.dumps({"model": "demo", "messages": [], "n": number}).encode() for number in (1, 2, 3)]
-    lines = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n"
+    lines = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n"
     reader, writer = await house.dial()
     first, second, third = ((lines % len(body), body) for body in bodies)
     writer.write(b"\r\n".join([*first]) + b"\r\n".join([*second]) + third[0] + b"connection: close\r\n\r\n" + third[1])

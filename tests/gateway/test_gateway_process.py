@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -15,7 +16,6 @@ import httpx
 import pytest
 
 from server.config.settings import GatewaySettings
-from server.wire import Drain
 from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.scripted_engine import DONE, EngineConnection, ScriptedEngine, chunked, role, token
 from tests.gateway.house import candidate, replica, route, table
@@ -33,16 +33,19 @@ class Started:
         self.process: asyncio.subprocess.Process
         self.client: httpx.AsyncClient
 
-    async def start(self, listener: socket.socket) -> None:
+    async def start(self, listener: socket.socket, *, drain_timeout_s: float = 5) -> None:
+        """Until it has said that it serves."""
         settings = self.folder / "gateway.json"
-        settings.write_text(GatewaySettings(drain_timeout_s=5).model_dump_json())
+        settings.write_text(GatewaySettings(drain_timeout_s=drain_timeout_s).model_dump_json())
+        told, tell = os.pipe()
         self.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "server.gateway", "--settings", str(settings), "--slot", "2"),
-            *("--listen-fd", str(listener.fileno()), "--bus", str(self.folder / "bus")),
-            pass_fds=[listener.fileno()],
+            *("--listen-fd", str(listener.fileno()), "--bus", str(self.folder / "bus"), "--ready-fd", str(tell)),
+            pass_fds=[listener.fileno(), tell],
         )
-        known = len(self.control.hellos)
-        await self.control.until(lambda: len(self.control.hellos) > known)
+        os.close(tell)
+        with os.fdopen(told, "rb") as pipe:
+            assert await asyncio.to_thread(pipe.read) == b"!"
 
     async def ended(self) -> int:
         async with asyncio.timeout(15):
@@ -50,7 +53,7 @@ class Started:
 
 
 @asynccontextmanager
-async def started() -> AsyncIterator[tuple[Started, socket.socket]]:
+async def started(*, drain_timeout_s: float = 5) -> AsyncIterator[tuple[Started, socket.socket]]:
     with TemporaryDirectory(prefix="wg") as folder, socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         control = FakeControlPlane(Path(folder) / "bus")
@@ -62,19 +65,13 @@ async def started() -> AsyncIterator[tuple[Started, socket.socket]]:
             one = Started(control, engine, port, Path(folder))
             one.client = client
             control.push(table(1, [replica(engine.port)], route("demo", candidate())))
-            await one.start(listener)
+            await one.start(listener, drain_timeout_s=drain_timeout_s)
             try:
                 yield one, listener
             finally:
                 if one.process.returncode is None:
                     one.process.kill()
                     await one.process.wait()
-
-
-async def ready(one: Started) -> None:
-    async with asyncio.timeout(10):
-        while (await one.client.get("/ready")).status_code != 200:  # noqa: ASYNC110  # another process
-            await asyncio.sleep(0.01)
 
 
 def pss_kib(pid: int) -> int:
@@ -89,15 +86,13 @@ def maps(pid: int) -> str:
 async def test_worker_says_who_it_is_serves_and_ends_in_order_on_sigterm() -> None:
     async with started() as (one, _):
         assert (one.control.hellos[0].slot, one.control.hellos[0].pid) == (2, one.process.pid)
-        await ready(one)
         assert (await one.client.post("/v1/chat/completions", json=CHAT)).status_code == 200
         one.process.send_signal(signal.SIGTERM)
         assert await one.ended() == 0
         assert len(one.control.records) == 1
 
 
-@pytest.mark.parametrize("how", ["sigterm", "drain"])
-async def test_running_stream_is_finished_and_recorded_before_the_worker_ends(how: str) -> None:
+async def test_running_stream_is_finished_and_recorded_before_the_worker_ends() -> None:
     finish = asyncio.Event()
 
     async def script(connection: EngineConnection) -> None:
@@ -108,15 +103,11 @@ async def test_running_stream_is_finished_and_recorded_before_the_worker_ends(ho
         connection.send(chunked(b""))
 
     async with started() as (one, _):
-        await ready(one)
         one.engine.then(script)
         async with one.client.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as response:
             pieces = response.aiter_raw()
             await anext(pieces)
-            if how == "sigterm":
-                one.process.send_signal(signal.SIGTERM)
-            else:
-                one.control.push(Drain(timeout_s=5))
+            one.process.send_signal(signal.SIGTERM)
             finish.set()
             rest = b"".join([piece async for piece in pieces])
         assert rest.endswith(DONE)
@@ -130,13 +121,12 @@ async def test_stream_that_outlasts_the_drain_ends_with_an_error_event_and_a_rec
         connection.event(role(), token("a"))
         await connection.until_gone()
 
-    async with started() as (one, _):
-        await ready(one)
+    async with started(drain_timeout_s=0.1) as (one, _):
         one.engine.then(script)
         async with one.client.stream("POST", "/v1/chat/completions", json={**CHAT, "stream": True}) as response:
             pieces = response.aiter_raw()
             await anext(pieces)
-            one.control.push(Drain(timeout_s=0.1))
+            one.process.send_signal(signal.SIGTERM)
             rest = b"".join([piece async for piece in pieces])
         assert b"shutting down" in rest
         assert b"[DONE]" not in rest
@@ -146,7 +136,6 @@ async def test_stream_that_outlasts_the_drain_ends_with_an_error_event_and_a_rec
 
 async def test_next_worker_serves_on_the_same_socket_what_came_while_there_was_none() -> None:
     async with started() as (one, listener):
-        await ready(one)
         one.process.kill()
         await one.ended()
         waiting = asyncio.ensure_future(one.client.get("/health"))
@@ -157,7 +146,6 @@ async def test_next_worker_serves_on_the_same_socket_what_came_while_there_was_n
 
 async def test_idle_worker_is_small() -> None:
     async with started() as (one, _):
-        await ready(one)
         assert pss_kib(one.process.pid) < 80_000
         assert "/numpy/" not in maps(one.process.pid)
         assert "/torch/" not in maps(one.process.pid)

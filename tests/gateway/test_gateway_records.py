@@ -12,11 +12,12 @@ import pytest
 
 from server.clock import SystemClock
 from server.gateway.bus import BusClient
-from server.gateway.openai.stream import StreamWatch
+from server.gateway.grammars.openai_watch import OpenAIWatch
 from server.gateway.records import Recorder, TokenLog
 from server.gateway.trace import Trace
 from server.units import Seconds
-from server.wire import Ack, Drain, Hello, RequestRecord, WorkerGauges, encode
+from server.wire import MAX_FRAME_BYTES, Ack, Hello, RequestRecord, WorkerGauges, encode
+from tests.fakes.batches import unpacked
 from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.scripted_engine import DONE, EngineConnection, chunked, role, token, whole
 from tests.gateway.house import House, candidate
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 
 def gauges(dropped: int) -> WorkerGauges:
-    return WorkerGauges(in_flight={}, queued=0, loop_lag_s=0.0, records_dropped=dropped, rejections={}, retries={})
+    return WorkerGauges(in_flight={}, queued=0, loop_lags_s=[], records_dropped=dropped, rejections={}, retries={})
 
 
 def recorder(max_backlog: int = 1000) -> Recorder:
@@ -48,7 +49,7 @@ async def test_records_survive_control_planes_that_die_and_are_sent_once_when_ac
     with TemporaryDirectory(prefix="wg") as folder:
         bus, one = Path(folder) / "bus", recorder()
         hello = Hello(version=1, slot=3, pid=1, boot="b")
-        client = BusClient(bus, hello, one, on_snapshot=lambda _: None, on_drain=lambda _: None)
+        client = BusClient(bus, hello, one, on_snapshot=lambda _: None)
         task = asyncio.ensure_future(client.run())
         one.add(record("a"))
         first = FakeControlPlane(bus)
@@ -90,7 +91,7 @@ async def test_control_plane_that_says_nothing_is_asked_ever_more_seldom_and_one
     with TemporaryDirectory(prefix="wg") as folder:
         bus = Path(folder) / "bus"
         hello = Hello(version=1, slot=0, pid=1, boot="b")
-        client = BusClient(bus, hello, recorder(), on_snapshot=lambda _: None, on_drain=lambda _: None, pause=pause)
+        client = BusClient(bus, hello, recorder(), on_snapshot=lambda _: None, pause=pause)
         async with asyncio.timeout(10), await asyncio.start_unix_server(talk, bus):
             task = asyncio.ensure_future(client.run())
             await enough.wait()
@@ -100,12 +101,33 @@ async def test_control_plane_that_says_nothing_is_asked_ever_more_seldom_and_one
     assert pauses[:8] == [0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.02, 0.04]
 
 
+async def test_batch_that_is_too_large_for_the_bus_is_dropped_counted_and_holds_up_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with TemporaryDirectory(prefix="wg") as folder:
+        bus, one = Path(folder) / "bus", recorder()
+        one.add(record("x" * (MAX_FRAME_BYTES + 1)))
+        one.cut(even_if_empty=False)
+        one.add(record("small"))
+        client = BusClient(bus, Hello(version=1, slot=0, pid=1, boot="b"), one, on_snapshot=lambda _: None)
+        control = FakeControlPlane(bus)
+        async with control.running():
+            task = asyncio.ensure_future(client.run())
+            assert await client.flush(Seconds(10))
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert ids(control) == ["small"]
+        assert (one.dropped, one.held) == (1, 0)
+        assert "1 records are lost" in caplog.text
+
+
 async def test_flush_without_a_control_plane_gives_up_in_time() -> None:
     with TemporaryDirectory(prefix="wg") as folder:
         one = recorder()
         one.add(record("a"))
         hello = Hello(version=1, slot=0, pid=1, boot="b")
-        client = BusClient(Path(folder) / "bus", hello, one, on_snapshot=lambda _: None, on_drain=lambda _: None)
+        client = BusClient(Path(folder) / "bus", hello, one, on_snapshot=lambda _: None)
         assert not await client.flush(Seconds(0.01))
 
 
@@ -126,24 +148,6 @@ async def test_nonsense_on_the_bus_ends_that_connection_only(house: House, caplo
     assert (await house.chat()).status_code == 200
 
 
-async def test_drain_is_handed_on() -> None:
-    with TemporaryDirectory(prefix="wg") as folder:
-        drained: asyncio.Future[Seconds] = asyncio.get_running_loop().create_future()
-        control = FakeControlPlane(Path(folder) / "bus")
-        hello = Hello(version=1, slot=0, pid=1, boot="b")
-        client = BusClient(
-            Path(folder) / "bus", hello, recorder(), on_snapshot=lambda _: None, on_drain=drained.set_result
-        )
-        async with control.running():
-            task = asyncio.ensure_future(client.run())
-            await control.until(lambda: bool(control.hellos))
-            control.push(Drain(timeout_s=7.5))
-            assert await drained == 7.5
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-
-
 async def test_token_times_of_a_running_stream_are_sent_each_exactly_once(house: House) -> None:
     go_on = asyncio.Event()
 
@@ -158,7 +162,7 @@ async def test_token_times_of_a_running_stream_are_sent_each_exactly_once(house:
     answer = asyncio.ensure_future(house.chat(stream=True))
 
     def series() -> list[array[float]]:
-        return [array("d", one.times) for batch in house.control.batches for one in batch.tokens]
+        return [array("d", one.times) for batch in house.control.batches for one in unpacked(batch.tokens)]
 
     await house.control.until(lambda: sum(map(len, series())) == 2)
     assert not house.control.records
@@ -170,7 +174,7 @@ async def test_token_times_of_a_running_stream_are_sent_each_exactly_once(house:
     times = [at for one in series() for at in one]
     assert times == sorted(times)
     assert (times[0], times[-1]) == (last.first_token_at, last.last_token_at)
-    parts = [one for batch in house.control.batches for one in batch.tokens]
+    parts = [one for batch in house.control.batches for one in unpacked(batch.tokens)]
     assert parts[0].previous_at is None
     assert [one.previous_at for one in parts[1:]] == [part[-1] for part in series()[:-1]]
     assert {(one.id, one.engine, one.variant) for one in parts} == {(last.id, "engine-a", "bf16")}
@@ -211,11 +215,34 @@ def test_empty_batches_that_nobody_acknowledges_are_bounded_too() -> None:
 def test_stream_that_ends_leaves_its_last_times_to_the_next_batch() -> None:
     one, series = recorder(), log()
     one.follow(series)
-    watch = StreamWatch(times=series.times, strip_usage=False, model=None)
+    watch = OpenAIWatch(times=series.times, strip_usage=False, model=None)
     watch.feed(token("a"), Seconds(1.5))
     one.unfollow(series)
     one.cut(even_if_empty=False)
     (batch,) = one.after(0)
-    assert list(array("d", batch.tokens[0].times)) == [1.5]
+    assert list(array("d", batch.tokens.times)) == [1.5]
     one.cut(even_if_empty=False)
     assert len(list(one.after(0))) == 1
+
+
+def test_a_batch_holds_every_stream_with_new_times_and_says_once_whose_they_are() -> None:
+    one = recorder()
+    shared = candidate()
+    told = [("a", candidate()), ("b", shared), ("b", shared), ("c", shared)]
+    logs = [
+        TokenLog(id=f"r{number}", tenant=tenant, candidate=served, sent_at=Seconds(1.0))
+        for number, (tenant, served) in enumerate(told)
+    ]
+    for series in logs:
+        one.follow(series)
+    for at, series in enumerate(logs[:3]):
+        series.times.extend([at + 2.0, at + 2.5])
+    one.unfollow(logs[0])
+    one.cut(even_if_empty=False)
+    logs[1].times.append(9.0)
+    one.cut(even_if_empty=False)
+    first, second = (batch.tokens for batch in one.after(0))
+    heard = {stream.id: (stream.tenant, stream.times, stream.previous_at) for stream in unpacked(first)}
+    assert heard == {"r0": ("a", [2.0, 2.5], None), "r1": ("b", [3.0, 3.5], None), "r2": ("b", [4.0, 4.5], None)}
+    assert sorted(source.tenant for source in first.sources) == ["a", "b"]
+    assert [(stream.id, stream.times, stream.previous_at) for stream in unpacked(second)] == [("r1", [9.0], 3.5)]

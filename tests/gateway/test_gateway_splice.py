@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.gateway.openai.splice import append_member, replace_member
+from server.gateway.grammars.splice import append_member, replace_inner_member, replace_member
 
 _text = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
     ["model", '"model":"x"', "\\", '"', "}", "{", "mod\\u0065l", ",", ":"]
@@ -75,3 +75,48 @@ def test_an_empty_object_gets_its_first_member_without_a_comma(body: bytes) -> N
 def test_bytes_outside_the_value_stay_as_they_are() -> None:
     body = '{ "messages" : [{"model":"a"}],\t"model" : "a" , "x": "\\u00e4 ä \\"model\\":\\"a\\"" }'.encode()
     assert replace_member(body, "model", b'"b"') == body.replace(b'"model" : "a"', b'"model" : "b"')
+
+
+@given(_objects(), _json)
+def test_quick_way_to_a_text_member_gives_the_same_bytes(source: tuple[bytes, list[tuple[str, Any]]], new: Any) -> None:
+    body, members = source
+    value = json.dumps(new).encode()
+    if isinstance(dict(members).get("model"), str):
+        assert replace_member(body, "model", value, is_text=True) == replace_member(body, "model", value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"messages":[{"model":"x"}],"mod\\u0065l":"a"}',
+        b'{"model":"a","x":"\\"model","y":1}',
+        b'{"x":"\\"model","model":"a"}',
+        b'{"x":{"model":"b"},"model":"a"}',
+        b'{"model":"a","model":"a"}',
+        b'{"x":"model","model" \n:\t"a"}',
+    ],
+)
+def test_quick_way_is_not_fooled_by_what_looks_like_the_member(body: bytes) -> None:
+    assert replace_member(body, "model", b'"new"', is_text=True) == replace_member(body, "model", b'"new"')
+    assert json.loads(replace_member(body, "model", b'"new"', is_text=True))["model"] == "new"
+
+
+@given(_objects(), _objects(), _json)
+def test_member_of_an_inner_object_is_the_only_change(
+    outside: tuple[bytes, list[tuple[str, Any]]], inside: tuple[bytes, list[tuple[str, Any]]], new: Any
+) -> None:
+    body = b'{"a":{"model":1},"response": %b ,"b":%b}' % (inside[0], outside[0])
+    expected = json.loads(body)
+    if "model" in expected["response"]:
+        expected["response"]["model"] = new
+    changed = replace_inner_member(body, "response", "model", json.dumps(new).encode())
+    assert json.loads(changed) == expected
+    assert changed.startswith(b'{"a":{"model":1},"response": ')
+    assert changed.endswith(b' ,"b":%b}' % outside[0])
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"response":null}', b'{"response":[{"model":1}]}', b'{"x":{"response":{"model":1}}}']
+)
+def test_inner_member_that_is_not_there_changes_nothing(body: bytes) -> None:
+    assert replace_inner_member(body, "response", "model", b'"new"') == body

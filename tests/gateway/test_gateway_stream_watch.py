@@ -11,17 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.gateway.openai.stream import MAX_HELD_BYTES, StreamWatch
+from server.gateway.grammars.event_watch import MAX_HELD_BYTES
+from server.gateway.grammars.openai_watch import OpenAIWatch
+from server.gateway.grammars.usage import Usage
 from server.units import Seconds
 from tests.fakes.scripted_engine import DONE, role, sse, token, usage
 
 
 def watch(
     pieces: list[bytes], *, strip: bool = True, model: bytes | None = None
-) -> tuple[bytes, StreamWatch, list[float]]:
+) -> tuple[bytes, OpenAIWatch, list[float]]:
     """Feed the pieces, one a second from 1 on."""
     times = array("d")
-    one = StreamWatch(times=times, strip_usage=strip, model=model)
+    one = OpenAIWatch(times=times, strip_usage=strip, model=model)
     out = b"".join(one.feed(piece, Seconds(float(at))) for at, piece in enumerate(pieces, start=1))
     return out + one.finish(Seconds(float(len(pieces)))), one, list(times)
 
@@ -31,7 +33,15 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(edges) if start < end]
 
 
-def text(words: str) -> bytes:
+def delta(**fields: Any) -> bytes:
+    """A chat chunk with something else than content."""
+    choice = {"index": 0, "delta": fields, "logprobs": None, "finish_reason": None}
+    return sse(
+        {"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": "demo:bf16", "choices": [choice]}
+    )
+
+
+def text_chunk(words: str) -> bytes:
     choice = {"index": 0, "text": words, "finish_reason": None}
     return sse({"id": "c", "object": "text_completion", "model": "demo:bf16", "choices": [choice]})
 
@@ -63,8 +73,83 @@ def test_any_chunking_gives_the_client_the_same_bytes_and_the_record_the_same_co
     assert not one.failed
 
 
+_frames = st.one_of(
+    st.builds(
+        lambda text: (token(text), 1), st.sampled_from(["a", " b", 'say "hi"', "\\", "ä€😀", TRICKY, "\n\n", ""])
+    ),
+    st.builds(lambda text: (delta(reasoning=text), 1), st.sampled_from(["hm", "", 'x"y', '"'])),
+    st.builds(
+        lambda text: (delta(tool_calls=[{"index": 0, "function": {"arguments": text}}]), 1),
+        st.sampled_from(['{"', "}"]),
+    ),
+    st.just((b": ping\n\n", 0)),
+    st.just((b"event: x\nid: 7\n\n", 0)),
+    st.just((b'data: {"choices":[{"delta":{"content":"a"},"finish_reason":null}],"more":1}\n\n', 1)),
+    st.just((b'id: 7\ndata: {"choices":[{"delta":{"content":"spaced"}, "finish_reason" : "stop"}]}\n\n', 1)),
+    st.just((token("", finish="stop"), 0)),
+    st.just((b"data: {not json}\n\n", 0)),
+    st.just((text_chunk("two"), 1)),
+)
+
+
+@given(st.lists(_frames, max_size=25), _places, st.booleans(), st.booleans())
+def test_events_of_every_kind_in_any_order_are_counted_as_what_they_are(
+    frames: list[tuple[bytes, int]], places: list[int], rewrite: bool, crlf: bool
+) -> None:
+    frames = [(role(), 0), (token("first"), 1), *frames, (usage(9, 5), 0), (DONE, 0)]
+    events = b"".join(event for event, _ in frames)
+    expected = events.replace(usage(9, 5), b"")
+    if crlf:
+        events, expected = events.replace(b"\n", b"\r\n"), expected.replace(b"\n", b"\r\n")
+    if rewrite:
+        expected = expected.replace(b'"model":"demo:bf16"', b'"model":"demo"')
+    out, one, times = watch(cut(events, places), model=b'"demo"' if rewrite else None)
+    assert out == expected
+    assert one.token_chunks == len(times) == sum(tokens for _, tokens in frames)
+    assert (one.usage, one.failed) == (Usage(9, 5), False)
+
+
+def test_event_of_the_template_passes_without_a_copy_and_one_that_is_not_is_read() -> None:
+    one = OpenAIWatch(times=array("d"), strip_usage=True, model=None)
+    for event in (role(), token("a"), token("b")):
+        assert one.feed(event, Seconds(1.0)) is event
+    assert one.template is not None
+    before, behind, before_out = one.template
+    assert before_out == before
+    assert before + b"b" + behind == token("b")
+    with_usage = before + b'x"},"finish_reason":null}],"usage":{"prompt_tokens":3},"more":[{"d":{"x":"' + behind
+    one.feed(with_usage, Seconds(2.0))
+    assert one.usage == Usage(3)
+    one.feed(before + b'x"},"finish_reason":null}],"error":{"message":"m"},"more":[{"d":{"x":"' + behind, Seconds(2.0))
+    assert one.failed
+
+
+def test_template_follows_an_engine_that_changes_from_reasoning_to_an_answer() -> None:
+    one = OpenAIWatch(times=array("d"), strip_usage=True, model=None)
+    for event in (role(), delta(reasoning="a"), delta(reasoning="b"), token("c"), token("d")):
+        one.feed(event, Seconds(1.0))
+    assert one.template is not None
+    assert one.template.before + b"d" + one.template.behind == token("d")
+    assert one.token_chunks == 4
+
+
+def test_template_of_a_stream_that_is_changed_says_how() -> None:
+    one = OpenAIWatch(times=array("d"), strip_usage=True, model=b'"x"')
+    assert one.feed(token("a") + token("b"), Seconds(1.0)).count(b'"model":"x"') == 2
+    assert one.template is not None
+    assert one.template.before_out + b"d" + one.template.behind == token("d", model="x")
+    assert one.feed(token("c"), Seconds(1.0)) == token("c", model="x")
+
+
+def test_part_of_an_event_that_is_held_back_keeps_its_place() -> None:
+    one = OpenAIWatch(times=array("d"), strip_usage=True, model=None)
+    one.feed(token("a"), Seconds(1.0))
+    assert one.feed(b": pi", Seconds(1.0)) == b""
+    assert one.feed(token("b"), Seconds(1.0)) == b": pi" + token("b")
+
+
 def test_whole_events_go_on_with_the_read_that_completed_them() -> None:
-    one = StreamWatch(times=array("d"), strip_usage=True, model=None)
+    one = OpenAIWatch(times=array("d"), strip_usage=True, model=None)
     first, second = token("a"), token("b")
     assert one.feed(role() + first + second[:10], Seconds(1.0)) == role() + first
     assert one.feed(second[10:], Seconds(2.0)) == second
@@ -96,7 +181,7 @@ def test_last_token_that_comes_with_the_finish_reason_is_a_token() -> None:
 
 
 def test_completions_are_counted_by_their_text() -> None:
-    _, one, _ = watch([text(""), text("a"), text("b"), DONE])
+    _, one, _ = watch([text_chunk(""), text_chunk("a"), text_chunk("b"), DONE])
     assert one.token_chunks == 2
 
 
@@ -135,7 +220,7 @@ def test_last_event_without_its_blank_line_is_not_lost() -> None:
 
 
 def test_event_without_end_is_passed_on_once_it_is_too_long_to_hold() -> None:
-    one = StreamWatch(times=array("d"), strip_usage=True, model=None)
+    one = OpenAIWatch(times=array("d"), strip_usage=True, model=None)
     piece = b"x" * 65_536
     passed = b"".join(one.feed(piece, Seconds(1.0)) for _ in range(20))
     assert len(passed) > MAX_HELD_BYTES

@@ -19,16 +19,18 @@ from hypothesis import strategies as st
 from server.clock import SystemClock
 from server.errors import ContendedError, UpstreamFailedError, UpstreamTimeoutError
 from server.gateway.upstream.http1 import Http1Upstream, UpstreamLimits
+from server.gateway.upstream.upstream import Exchange
 from tests.fakes.scripted_engine import EngineConnection, ScriptedEngine, chunked, head, verbatim, whole
-from tests.gateway.house import replica
+from tests.gateway.driven import driven
+from tests.gateway.house import replica, standing_still, until
 
 pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
 async def upstream(*, tls: ssl.SSLContext | None = None, **bounds: Any) -> AsyncIterator[Http1Upstream]:
-    known = {"connections": 8, "connect_timeout": 5.0, "first_byte_timeout": 20.0, "idle_timeout": 20.0, **bounds}
-    one = Http1Upstream(UpstreamLimits(**known), clock=SystemClock(), tls=tls)
+    known = {"connections": 8, "connect_timeout": 5.0, "first_byte_timeout": 20.0, "whole_answer_timeout": 20.0}
+    one = Http1Upstream(UpstreamLimits(**{**known, "idle_timeout": 20.0, **bounds}), clock=SystemClock(), tls=tls)
     try:
         yield one
     finally:
@@ -36,11 +38,27 @@ async def upstream(*, tls: ssl.SSLContext | None = None, **bounds: Any) -> Async
 
 
 async def ask(one: Http1Upstream, engine: ScriptedEngine, body: bytes = b"{}", **changes: Any) -> tuple[int, bytes]:
-    async with one.exchange(replica(engine.port, **changes), "/v1/x", body) as answer:
-        pieces = []
-        while (piece := await answer.read()) is not None:
-            pieces.append(piece[1])
-        return answer.status, b"".join(pieces)
+    pieces: list[bytes] = []
+    answer = await piped(one, engine, pieces, body, **changes)
+    return answer.status, b"".join(pieces)
+
+
+async def piped(
+    one: Http1Upstream, engine: ScriptedEngine, pieces: list[bytes], body: bytes = b"{}", **changes: Any
+) -> Exchange:
+    """An exchange to its end, its body's pieces as they came."""
+    whole_wanted = changes.pop("whole", False)
+    answer = one.exchange(replica(engine.port, **changes), "/v1/x", body, whole=whole_wanted)
+
+    async def run() -> None:
+        try:
+            await answer.begin()
+            await answer.pipe(lambda _at, data: pieces.append(data))
+        finally:
+            answer.close()
+
+    await driven(run())
+    return answer
 
 
 async def test_request_carries_the_replicas_prefix_and_key() -> None:
@@ -122,12 +140,47 @@ async def test_what_arrived_before_the_death_is_read_before_the_error() -> None:
 
     async with upstream() as one, ScriptedEngine().running() as engine:
         engine.then(script)
-        async with one.exchange(replica(engine.port), "/v1/x", b"{}") as answer:
-            piece = await answer.read()
-            assert piece is not None
-            assert piece[1] == b"first"
-            with pytest.raises(UpstreamFailedError):
-                await answer.read()
+        pieces: list[bytes] = []
+        with pytest.raises(UpstreamFailedError):
+            await piped(one, engine, pieces)
+        assert pieces == [b"first"]
+
+
+async def test_whole_answer_is_read_up_to_its_bound_and_can_be_piped_on() -> None:
+    async def three(connection: EngineConnection) -> None:
+        connection.send(head(200, (b"content-length", b"300000")))
+        for letter in (b"a", b"b", b"c"):
+            connection.send(letter * 100_000)
+
+    async with upstream() as one, ScriptedEngine().running() as engine:
+        engine.then(three)
+        answer = one.exchange(replica(engine.port), "/v1/x", b"{}", whole=True)
+        got: list[bytes] = []
+
+        async def run() -> tuple[bytes, bool]:
+            await answer.begin()
+            begun = await answer.whole(1000)
+            await answer.pipe(lambda _at, data: got.append(data))
+            answer.close()
+            return begun
+
+        begun, complete = await driven(run())
+        assert not complete
+        assert b"".join(got) == b"a" * 100_000 + b"b" * 100_000 + b"c" * 100_000
+        assert b"".join(got).startswith(begun)
+
+
+async def test_whole_answer_may_take_longer_to_begin_than_a_streamed_one() -> None:
+    async def silent(connection: EngineConnection) -> None:
+        await connection.until_gone()
+
+    async with (
+        upstream(first_byte_timeout=0.02, whole_answer_timeout=0.06) as one,
+        ScriptedEngine().running() as engine,
+    ):
+        engine.then(silent)
+        with pytest.raises(UpstreamTimeoutError, match=r"did not answer within 0\.06 s"):
+            await ask(one, engine, whole=True)
 
 
 async def test_kept_connection_that_the_engine_closed_is_replaced_once() -> None:
@@ -264,7 +317,7 @@ async def test_port_that_nobody_listens_on_is_a_failed_engine() -> None:
             await ask(one, engine)
 
 
-async def test_engine_waits_while_nobody_reads_its_answer() -> None:
+async def test_engine_waits_while_the_client_does() -> None:
     size = 32 * 2**20
     blocked = asyncio.Event()
 
@@ -275,15 +328,26 @@ async def test_engine_waits_while_nobody_reads_its_answer() -> None:
 
     async with upstream() as one, ScriptedEngine().running() as engine:
         engine.then(endless)
-        async with one.exchange(replica(engine.port), "/v1/x", b"{}") as answer:
-            await blocked.wait()
-            for _ in range(100):
-                await asyncio.sleep(0)
-            assert engine.requests[0].transport.get_write_buffer_size() > size // 2
-            got = 0
-            while (piece := await answer.read()) is not None:
-                got += len(piece[1])
-            assert got == size
+        answer = one.exchange(replica(engine.port), "/v1/x", b"{}", whole=False)
+        got = 0
+
+        def take(_at: float, data: bytes) -> None:
+            nonlocal got
+            got += len(data)
+
+        async def run() -> None:
+            await answer.begin()
+            answer.pause()
+            await answer.pipe(take)
+            answer.close()
+
+        running = asyncio.ensure_future(driven(run()))
+        await blocked.wait()
+        await until(standing_still(lambda: got))
+        assert engine.requests[0].transport.get_write_buffer_size() > size // 2
+        answer.resume()
+        await running
+        assert got == size
 
 
 async def test_request_is_sent_when_its_last_byte_has_left() -> None:
@@ -292,10 +356,10 @@ async def test_request_is_sent_when_its_last_byte_has_left() -> None:
 
     async with upstream() as one, ScriptedEngine().running() as engine:
         engine.then(read_late)
-        async with one.exchange(replica(engine.port), "/v1/x", b"x" * 4_000_000) as answer:
-            assert answer.sent_at is not None
-            assert answer.first_byte_at is not None
-            assert answer.sent_at <= answer.first_byte_at
+        answer = await piped(one, engine, [], b"x" * 4_000_000)
+        assert answer.sent_at is not None
+        assert answer.first_byte_at is not None
+        assert answer.sent_at <= answer.first_byte_at
 
 
 async def test_connections_to_a_replica_that_is_gone_are_closed() -> None:

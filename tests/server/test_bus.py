@@ -11,30 +11,29 @@ from pathlib import Path
 import pytest
 
 from server.control.bus import Bus
+from server.units import Seconds
 from server.wire import (
     LENGTH_BYTES,
     PROTOCOL_VERSION,
     Ack,
+    Amounts,
     Batch,
     Hello,
+    Lease,
+    LeaseWanted,
     Snapshot,
     ToWorker,
-    WorkerGauges,
     decode_to_worker,
     encode,
     frame_length,
 )
+from tests.fakes.batches import batch
 
 pytestmark = pytest.mark.anyio
 
 HELLO = Hello(version=PROTOCOL_VERSION, slot=0, pid=1, boot="one")
 EMPTY = Snapshot(version=1, replicas={}, routes={})
 BOUND_S = 10.0
-
-
-def batch(seq: int) -> Batch:
-    gauges = WorkerGauges(in_flight={}, queued=0, loop_lag_s=0.0, records_dropped=0, rejections={}, retries={})
-    return Batch(seq=seq, at=0.0, records=[], tokens=[], gauges=gauges)
 
 
 class Ears:
@@ -46,6 +45,7 @@ class Ears:
         self.listener.bind(str(self.path))
         self.listener.listen()
         self.batches: list[int] = []
+        self.wishes: list[LeaseWanted] = []
         self.present: set[str] = set()
         self.changed = asyncio.Event()
         self.bus = Bus(
@@ -53,7 +53,12 @@ class Ears:
             take=lambda taken, _: self.batches.append(taken.seq),
             joined=lambda hello: self.present.add(hello.boot),
             left=self._left,
+            lease_wanted=self._wanted,
         )
+
+    def _wanted(self, message: LeaseWanted, hello: Hello) -> None:
+        self.wishes.append(message)
+        self.bus.tell(hello, Lease(key=message.key, granted=message.most, left=Amounts()))
 
     def _left(self, hello: Hello) -> None:
         self.present.discard(hello.boot)
@@ -77,7 +82,7 @@ class Worker:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
-    def send(self, message: Hello | Batch) -> None:
+    def send(self, message: Hello | Batch | LeaseWanted) -> None:
         self.writer.write(encode(message))
 
     async def hears(self) -> ToWorker:
@@ -142,3 +147,59 @@ async def test_nonsense_closes_one_connection_and_not_the_bus(ears: Ears) -> Non
     async with worker(ears) as connected:
         connected.send(batch(1))
         assert await connected.hears() == Ack(seq=1)
+
+
+async def test_hand_over_gives_every_acknowledgement_and_takes_nothing_more(ears: Ears) -> None:
+    async with worker(ears) as connected:
+        connected.send(batch(1))
+        assert await connected.hears() == Ack(seq=1)
+        connected.send(batch(2))
+        over = asyncio.create_task(ears.bus.hand_over(Seconds(BOUND_S)))
+        heard = []
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                heard.append(await connected.hears())
+        connected.send(batch(3))
+        assert not over.done()
+    await over
+    assert heard == [Ack(seq=seq) for seq in ears.batches[1:]]
+    assert 3 not in ears.batches
+    assert ears.path.exists()
+
+
+async def test_hand_over_does_not_wait_for_ever(ears: Ears) -> None:
+    async with worker(ears) as connected:
+        connected.send(batch(1))
+        await connected.hears()
+        await ears.bus.hand_over(Seconds(0.01))
+
+
+async def test_worker_that_comes_during_a_hand_over_waits_for_the_next_control_plane(ears: Ears) -> None:
+    listener = ears.listener.dup()  # as the launcher has it
+    await ears.bus.hand_over(Seconds(0))
+    async with worker(ears, Hello(version=PROTOCOL_VERSION, slot=1, pid=2, boot="late")) as late:
+        late.send(batch(1))
+        heard: list[int] = []
+        following = Bus(
+            listener,
+            take=lambda taken, _: heard.append(taken.seq),
+            joined=lambda _: None,
+            left=lambda _: None,
+            lease_wanted=lambda *_: None,
+        )
+        serving = asyncio.create_task(following.serve())
+        assert await late.hears() == Ack(seq=1)
+        serving.cancel()
+    assert heard == [1]
+    assert ears.batches == []
+
+
+async def test_worker_that_asks_for_a_lease_is_answered_and_no_other(ears: Ears) -> None:
+    async with worker(ears) as one, worker(ears, Hello(version=PROTOCOL_VERSION, slot=1, pid=2, boot="two")) as other:
+        other.send(batch(1))
+        assert await other.hears() == Ack(seq=1)
+        one.send(LeaseWanted(key="key-1", most=Amounts(requests=5), back=Amounts(tokens=-7)))
+        assert await one.hears() == Lease(key="key-1", granted=Amounts(requests=5), left=Amounts())
+        assert ears.wishes == [LeaseWanted(key="key-1", most=Amounts(requests=5), back=Amounts(tokens=-7))]
+        other.send(batch(2))
+        assert await other.hears() == Ack(seq=2)

@@ -28,6 +28,8 @@ def write_plan(folder: Path, *, workers: int = 1, control_argv: list[str] | None
         "control": {"host": "127.0.0.1", "port": ports.get("control") or free_port()},
         "drain_timeout_s": 1.0,
         "bus": str(folder / "bus.sock"),
+        "desk": str(folder / "launcher.sock"),
+        "reload_argv": ["true"],
         "cores": [min(os.sched_getaffinity(0))],
         "control_argv": control_argv or [*FAKE, "control"],
         "gateway_argv": [*FAKE, "worker"],

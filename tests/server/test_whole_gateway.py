@@ -252,13 +252,6 @@ def test_engine_that_cannot_start_ends_the_gateway_with_the_reason_and_leaves_no
         assert str(tmp_path) not in " ".join(process.info["cmdline"] or [])
 
 
-def test_gateway_without_keys_listens_on_loopback_only(tmp_path: Path) -> None:
-    path, _ = configuration(tmp_path, gateway={"host": "0.0.0.0", "port": free_port()})
-    said = wattgate("up", "--config", str(path))
-    assert said.returncode == 2
-    assert "loopback" in said.stderr
-
-
 def test_ipv6_loopback_is_reached_by_the_commands(tmp_path: Path) -> None:
     path, _ = configuration(tmp_path, control={"host": "::1", "port": free_port()})
     nobody = wattgate("status", "--config", str(path))

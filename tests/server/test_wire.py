@@ -13,8 +13,8 @@ from server.wire import (
     LENGTH_BYTES,
     MAX_FRAME_BYTES,
     Ack,
-    Drain,
     Hello,
+    Recall,
     decode_to_control,
     decode_to_worker,
     encode,
@@ -38,7 +38,7 @@ def test_nonsense_is_a_wire_error_and_nothing_else(body: bytes) -> None:
 
 def test_message_of_the_wrong_direction_is_refused() -> None:
     with pytest.raises(WireError):
-        decode_to_control(encode(Drain(timeout_s=1.0))[LENGTH_BYTES:])
+        decode_to_control(encode(Recall(key="x"))[LENGTH_BYTES:])
     with pytest.raises(WireError):
         decode_to_worker(encode(Hello(version=1, slot=0, pid=1, boot="x"))[LENGTH_BYTES:])
 

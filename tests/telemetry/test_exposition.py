@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Sample
 
 from server.config import TelemetrySettings
-from server.fleet import EngineState, Replica
+from server.fleet import Ejection, EngineState, Replica
 from server.telemetry import CATALOGUE, AdapterLoad, EnergyFigures, Exposition, LabelCaps, Sources, Traffic
 from server.telemetry.metrics import Kind
 from server.units import Microjoules, Seconds
@@ -87,19 +89,26 @@ def busy(traffic: Traffic) -> None:
     """Something of everything."""
     ended = [
         record(id="one", adapter="json"),
-        record(id="two", outcome=Outcome.CANCELLED, cancelled_when="queued", sent_at=None, first_token_at=None),
+        record(
+            id="two",
+            outcome=Outcome.CANCELLED,
+            cancelled_when="queued",
+            tokens_spared=64,
+            sent_at=None,
+            first_token_at=None,
+        ),
         record(id="three", output_tokens=None),
     ]
     gauges: dict[str, Any] = {
         "in_flight": {"demo-int4": 1},
         "queued": 2,
-        "loop_lag_s": 0.001,
+        "loop_lags_s": [0.001],
         "records_dropped": 1,
         "rejections": {"queue_full": 3},
         "retries": {"connect": 1},
     }
     traffic.take(batch(records=ended, streams=[tokens([1.0, 1.01])], **gauges), worker())
-    traffic.take_energy("one", (*ENGINE.values(), "json"), Microjoules(5_000))
+    traffic.take_energies([("one", (*ENGINE.values(), "json"), Microjoules(5_000))])
 
 
 def full(make: Make, traffic: Traffic) -> Exposition:
@@ -140,6 +149,29 @@ def test_openmetrics_parses_names_units_and_carries_the_request_as_an_exemplar(m
     for name in ("wattgate_time_to_first_token_seconds", "wattgate_request_duration_seconds"):
         exemplars = [s.exemplar.labels["request_id"] for s in families[name].samples if s.exemplar]
         assert "one" in exemplars
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "",
+        OPENMETRICS,
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8",
+        "application/openmetrics-text;version=1.0.0;escaping=dots",
+        "text/plain;version=1.0.0;escaping=values",
+    ],
+)
+def test_body_is_byte_for_byte_what_the_client_library_writes(make: Make, traffic: Traffic, accept: str) -> None:
+    traffic.take(batch(records=[record(tenant='a"b\\c\nd', id='x"\\\n')]), worker("first"))
+    exposition = full(make, traffic)
+    expected = CollectorRegistry(auto_describe=False)
+    expected.register(exposition)
+    write, content_type = choose_encoder(accept)
+    for _ in range(2):  # the second time from what it remembers
+        body, said = exposition.render(accept)
+        assert said == content_type
+        ours = [line for line in body.splitlines() if b"wattgate_" in line or line == b"# EOF"]
+        assert ours == write(expected).splitlines()
 
 
 def test_text_is_the_default_and_says_so(make: Make) -> None:
@@ -196,7 +228,13 @@ def test_bytes_per_weight_are_an_eighth_of_the_bits(make: Make) -> None:
 def test_state_is_one_for_the_state_and_zero_for_every_other(make: Make) -> None:
     exposition = make(replica(state=EngineState.BACKOFF))
     assert values(exposition, "wattgate_engine_state", state="backoff") == [1]
-    assert sorted(values(exposition, "wattgate_engine_state")) == [0] * 6 + [1]
+    assert sorted(values(exposition, "wattgate_engine_state")) == [0] * (len(EngineState) - 1) + [1]
+
+
+def test_ejections_are_counted_by_reason_and_zero_is_told_too(make: Make) -> None:
+    exposition = make(replica(ejections={Ejection.HUNG: 2}))
+    assert values(exposition, "wattgate_engine_ejections_total", reason="hung") == [2]
+    assert values(exposition, "wattgate_engine_ejections_total", reason="silent") == [0]
 
 
 @pytest.mark.parametrize(("device", "kind"), [("cpu", "resident"), ("gpu:0", "device_used")])
@@ -266,9 +304,10 @@ def test_series_are_counted_and_kept_within_the_budget(traffic: Traffic, clock: 
     caps = LabelCaps(TelemetrySettings(max_series=1000), clock)
     replicas = [replica(name=f"engine-{number}", gauges=ALL_GAUGES) for number in range(60)]
     exposition = Exposition(Sources(traffic=traffic, replicas=lambda: replicas, version="1"), caps=caps, clock=clock)
+    exposition.render()  # the first has no duration of the one before
     found = [sample for sample in samples(exposition) if sample.name.startswith("wattgate_")]
     assert len(found) <= 1000
-    assert values(exposition, "wattgate_series") == [len(found) + 1]  # the second scrape adds its duration
+    assert values(exposition, "wattgate_series") == [len(found)]
     assert values(exposition, "wattgate_series_left_out")[0] > 0
     assert len({s.labels["engine"] for s in found if s.name == "wattgate_engine_state"}) in (0, 60)
 

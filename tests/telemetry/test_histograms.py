@@ -18,7 +18,7 @@ A, B, C = ("a",), ("b",), ("c",)
 
 def filled(labels: list[tuple[str, ...]], values: list[float]) -> Histograms:
     histograms = Histograms(BOUNDS)
-    histograms.observe(labels, np.array(values))
+    histograms.observe(labels, np.arange(len(labels)), np.array(values))
     return histograms
 
 
@@ -37,20 +37,16 @@ def test_a_batch_counts_like_its_values_one_by_one(pairs: list[tuple[tuple[str, 
     whole = filled([labels for labels, _ in pairs], [value for _, value in pairs])
     single = Histograms(BOUNDS)
     for labels, value in pairs:
-        single.observe([labels], np.array([value]))
+        single.observe([labels], np.array([0]), np.array([value]))
     assert {labels: row.buckets for labels, row in whole.rows().items()} == {
         labels: row.buckets for labels, row in single.rows().items()
     }
 
 
-@given(st.lists(st.tuples(st.sampled_from([A, B]), st.lists(st.floats(0, 5), max_size=9)), max_size=9))
-def test_runs_count_like_their_values(runs: list[tuple[tuple[str, ...], list[float]]]) -> None:
-    by_runs = Histograms(BOUNDS)
-    by_runs.observe_runs([labels for labels, _ in runs], [np.array(values, float) for _, values in runs])
-    flat = [(labels, value) for labels, values in runs for value in values]
-    one_by_one = filled([labels for labels, _ in flat], [value for _, value in flat])
-    counted = {labels: row.buckets for labels, row in by_runs.rows().items() if sum(row.buckets)}
-    assert counted == {labels: row.buckets for labels, row in one_by_one.rows().items()}
+def test_labels_without_a_value_get_no_histogram_and_may_come_twice() -> None:
+    histograms = Histograms(BOUNDS)
+    histograms.observe([A, B, A], np.array([0, 2, 2]), np.array([0.5, 0.5, 0.5]))
+    assert {labels: sum(row.buckets) for labels, row in histograms.rows().items()} == {A: 3}
 
 
 def test_negative_intervals_count_as_zero() -> None:
@@ -76,7 +72,7 @@ def test_merging_a_row_into_another_loses_nothing_and_leaves_the_others_alone(or
     assert after[target].buckets == (before[source] + before[target]).buckets
     assert after[target].total == before[source].total + before[target].total
     assert after[other].buckets == before[other].buckets
-    histograms.observe([source], np.array([0.05]))
+    histograms.observe([source], np.array([0]), np.array([0.05]))
     assert histograms.rows()[source].buckets == [0, 0, 1, 0, 0]
 
 
@@ -88,7 +84,7 @@ def test_merging_into_a_new_row_moves_it() -> None:
 
 def test_exemplar_is_the_last_request_of_its_bucket() -> None:
     histograms = Histograms(BOUNDS)
-    histograms.observe([A, A, A], np.array([0.05, 0.06, 3.0]), ["first", "second", "slow"])
+    histograms.observe([A], np.array([0, 0, 0]), np.array([0.05, 0.06, 3.0]), ["first", "second", "slow"])
     exemplars = histograms.rows()[A].exemplars
     assert {bucket: exemplar.request_id for bucket, exemplar in exemplars.items()} == {2: "second", 4: "slow"}
 
@@ -96,7 +92,7 @@ def test_exemplar_is_the_last_request_of_its_bucket() -> None:
 def test_rows_are_copies() -> None:
     histograms = filled([A], [0.05])
     row = histograms.rows()[A]
-    histograms.observe([A], np.array([0.05]))
+    histograms.observe([A], np.array([0]), np.array([0.05]))
     assert sum(row.buckets) == 1
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.config import TelemetrySettings
-from server.telemetry import LabelCaps, Traffic, TrafficNow
-from server.telemetry.observations import DURATION, ITL, OVERHEAD, QUEUE, TPOT, TTFT
+from server.telemetry import CATALOGUE, LabelCaps, Traffic, TrafficNow
+from server.telemetry.histogram import Histograms, quantile
+from server.telemetry.observations import DURATION, ITL, LAG, OVERHEAD, QUEUE, TPOT, TTFT
 from server.units import Microjoules
 from server.wire import Outcome
 from tests.fakes.batches import batch, record, tokens, worker
@@ -115,8 +116,8 @@ def test_request_that_was_never_routed_has_no_engine(traffic: Traffic) -> None:
 
 
 def test_cancellation_is_counted_by_its_moment(traffic: Traffic) -> None:
-    now = take(traffic, outcome=Outcome.CANCELLED, cancelled_when="streaming")
-    assert now.cancelled == {"streaming": 1}
+    now = take(traffic, outcome=Outcome.CANCELLED, cancelled_when="streaming", tokens_spared=40)
+    assert (now.cancelled, now.spared) == ({"streaming": 1}, {"streaming": 40})
 
 
 @given(st.lists(st.integers(1, 6), max_size=30))
@@ -177,15 +178,44 @@ def test_totals_of_workers_never_fall_and_end_as_the_sum_of_their_lives(reports:
     assert now.rejections.get("queue_full", 0) == counted.total()
 
 
-def test_worst_loop_lag_stays_visible_for_a_scrape_interval(traffic: Traffic) -> None:
-    for seq, (at, lag) in enumerate([(1000.0, 0.5), (1005.0, 0.01), (1014.0, 0.02)], start=1):
-        traffic.take(batch(seq, at=at, loop_lag_s=lag), worker())
-    assert traffic.now().workers.lag == {0: 0.5}
-    traffic.take(batch(4, at=1016.0, loop_lag_s=0.01), worker())
-    assert traffic.now().workers.lag == {0: 0.02}
+def test_lag_of_every_event_loop_is_a_histogram_of_its_own(traffic: Traffic) -> None:
+    traffic.take(batch(1, loop_lags_s=[0.0005, 0.0005]), worker(slot=3))
+    traffic.take(batch(2, loop_lags_s=[0.03]), worker(slot=3))
+    traffic.take_lags("control", [0.002])
+    rows = traffic.now().histograms[LAG]
+    assert {process: sum(row.buckets) for (process,), row in rows.items()} == {"worker-3": 3, "control": 1}
+    edges = Histograms(CATALOGUE[LAG].buckets).edges
+    p99 = quantile(edges, rows["worker-3",].counts, 0.99)
+    assert p99 is not None
+    assert 0.02 < p99 <= 0.05
+
+
+def test_what_many_batches_bring_is_counted_whether_or_not_somebody_looked_between(clock: FakeClock) -> None:
+    looked, waited = (Traffic(LabelCaps(TelemetrySettings(), clock)) for _ in range(2))
+    for seq in range(1, 13):
+        some = batch(
+            seq,
+            records=[record(id=f"{seq}-{n}", adapter="json" if n % 3 else "none") for n in range(500)],
+            streams=[tokens([1000.0, 1000.5], id=str(n)) for n in range(5)],
+            loop_lags_s=[0.001],
+        )
+        for traffic in (looked, waited):
+            traffic.take(some, worker())
+        looked.now()
+    for name, rows in looked.now().histograms.items():
+        others = waited.now().histograms[name]
+        assert {labels: row.buckets for labels, row in rows.items()} == {
+            labels: row.buckets for labels, row in others.items()
+        }
+    assert looked.now().requests == waited.now().requests
+    assert sum(waited.now().requests.values()) == 6000
+    assert looked.now().tokens == waited.now().tokens
 
 
 def test_energy_of_a_request_is_observed_under_its_configuration(traffic: Traffic) -> None:
-    traffic.take_energy("r1", (*KEY[:4], "json"), Microjoules(1_500_000))
-    row = traffic.now().histograms["wattgate_request_energy_joules"][*KEY[:4], "json"]
+    traffic.take_energies([("r1", (*KEY[:4], "json"), Microjoules(1_500_000)), ("r2", KEY, Microjoules(500_000))])
+    rows = traffic.now().histograms["wattgate_request_energy_joules"]
+    row = rows[*KEY[:4], "json"]
     assert (sum(row.buckets), row.total) == (1, 1.5)
+    assert {exemplar.request_id for exemplar in row.exemplars.values()} == {"r1"}
+    assert rows[KEY].total == 0.5

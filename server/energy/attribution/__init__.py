@@ -6,10 +6,18 @@ To add a method: one file with a class that keeps `Attribution`'s contract, one 
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from server.energy.attribution.attribution import Account, Attribution, EngineUse, RequestUse, Share, Window
+from server.energy.attribution.attribution import (
+    Account,
+    Attribution,
+    EngineUse,
+    RequestUses,
+    Share,
+    Shares,
+    Window,
+)
 from server.energy.attribution.token_share import TokenShare
 
-__all__ = ["ATTRIBUTIONS", "Account", "Attribution", "EngineUse", "RequestUse", "Share", "Window"]
+__all__ = ["ATTRIBUTIONS", "Account", "Attribution", "EngineUse", "RequestUses", "Share", "Shares", "Window"]
 
 ATTRIBUTIONS: Final[Mapping[str, Callable[[], Attribution]]] = {
     TokenShare.method: TokenShare,

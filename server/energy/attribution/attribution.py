@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from server.units import Microjoules, Seconds
 
-__all__ = ["Account", "Attribution", "EngineUse", "RequestUse", "Share", "Window"]
+__all__ = ["Account", "Attribution", "EngineUse", "RequestUses", "Share", "Shares", "Window"]
+
+Integers = npt.NDArray[np.int64]
 
 
 class Account(StrEnum):
@@ -39,16 +44,23 @@ class EngineUse:
     """A worker saw requests running on it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestUse:
-    """A request that was at an engine in the window."""
+def _none() -> Integers:
+    return np.zeros(0, np.int64)
 
-    key: int
-    engine: str
-    millitokens: int
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RequestUses:
+    """The requests that were at an engine in the window: arrays with one entry for each, as there may be thousands."""
+
+    engine: Integers = field(default_factory=_none)
+    """Its place in `Window.engines`."""
+    millitokens: Integers = field(default_factory=_none)
     """Its work in the window, in thousandths of an output token."""
-    overlap_us: int
+    overlap_us: Integers = field(default_factory=_none)
     """How long it was there."""
+
+    def __len__(self) -> int:
+        return len(self.engine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,22 +76,33 @@ class Window:
     baseline: Microjoules | None = None
     """The part of `energy` that the idle device would have used as well; None: the meter cannot tell."""
     engines: Sequence[EngineUse] = ()
-    requests: Sequence[RequestUse] = ()
-    """Only of `engines`."""
+    requests: RequestUses = field(default_factory=RequestUses)
     other_cpu_us: int | None = None
     """CPU time of everything that is no engine; None: the device is not shared by CPU time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Joules for one account."""
+    """Joules that no request pays."""
 
     account: Account
+    """Not `ACTIVE`."""
     engine: str | None
     """None: no engine in particular."""
-    request: int | None = None
-    """The request's key; present just for `ACTIVE`."""
     energy: Microjoules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shares:
+    """A window's energy, shared out."""
+
+    requests: Integers
+    """µJ of each of `Window.requests`."""
+    others: Sequence[Share]
+
+    @property
+    def total(self) -> int:
+        return int(self.requests.sum()) + sum(share.energy for share in self.others)
 
 
 class Attribution(Protocol):
@@ -93,5 +116,5 @@ class Attribution(Protocol):
     def confidence(self) -> float:
         """How far a single request's joules can be trusted, 0 … 1."""
 
-    def attribute(self, window: Window) -> list[Share]:
+    def attribute(self, window: Window) -> Shares:
         """The shares; their sum is exactly `window.energy`, none is negative. Pure."""

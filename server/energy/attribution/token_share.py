@@ -15,11 +15,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from server.energy.attribution.attribution import Account, EngineUse, RequestUse, Share, Window
+import numpy as np
+import numpy.typing as npt
+
+from server.energy.attribution.attribution import Account, EngineUse, RequestUses, Share, Shares, Window
 from server.energy.attribution.rounding import split
 from server.units import Microjoules
 
 __all__ = ["TokenShare"]
+
+Integers = npt.NDArray[np.int64]
 
 
 class TokenShare:
@@ -29,56 +34,64 @@ class TokenShare:
     confidence: Final = 0.3
     """What the worst error seen leaves."""
 
-    def attribute(self, window: Window) -> list[Share]:
+    def attribute(self, window: Window) -> Shares:
         baseline = min(window.baseline or Microjoules(0), window.energy)
         up = [engine for engine in window.engines if engine.up]
-        shares = _equally(Account.IDLE, up, baseline)
+        paid = np.zeros(len(window.requests), np.int64)
+        others = _equally(Account.IDLE, up, baseline)
         dynamic = Microjoules(window.energy - baseline)
         if window.other_cpu_us is None:
-            shares += _pool(window.engines, window.requests, dynamic, idle=up)
+            everyone = np.arange(len(paid))
+            paid, unpaid = _pool(window.engines, window.requests, everyone, dynamic, idle=up)
+            others += unpaid
         else:
-            shares += _by_cpu_time(window, window.other_cpu_us, dynamic)
-        return [share for share in shares if share.energy]
+            others += _by_cpu_time(window, window.other_cpu_us, dynamic, paid)
+        return Shares(requests=paid, others=[share for share in others if share.energy])
 
 
-def _by_cpu_time(window: Window, other_cpu_us: int, dynamic: Microjoules) -> list[Share]:
+def _by_cpu_time(window: Window, other_cpu_us: int, dynamic: Microjoules, paid: Integers) -> list[Share]:
+    """The requests' parts go into `paid`; returns the others."""
     times = [engine.cpu_us for engine in window.engines]
     if not any(times):
         return [Share(account=Account.OTHER, engine=None, energy=dynamic)]
-    *pools, other = split(dynamic, [*times, other_cpu_us])
+    *pools, other = split(dynamic, np.array([*times, other_cpu_us], np.int64)).tolist()
     shares = [Share(account=Account.OTHER, engine=None, energy=Microjoules(other))]
-    for engine, pool in zip(window.engines, pools, strict=True):
-        own = [request for request in window.requests if request.engine == engine.engine]
-        shares += _pool([engine], own, Microjoules(pool), idle=[engine])
+    for place, (engine, pool) in enumerate(zip(window.engines, pools, strict=True)):
+        own = (window.requests.engine == place).nonzero()[0]
+        paid[own], unpaid = _pool([engine], window.requests, own, Microjoules(pool), idle=[engine])
+        shares += unpaid
     return shares
 
 
 def _pool(
-    engines: Sequence[EngineUse], requests: Sequence[RequestUse], energy: Microjoules, *, idle: Sequence[EngineUse]
-) -> list[Share]:
-    weights = [request.millitokens for request in requests] + [engine.foreign_millitokens for engine in engines]
-    if not any(weights):
-        weights = [request.overlap_us for request in requests] + [0] * len(engines)
-    if any(weights):
-        parts = [Microjoules(part) for part in split(energy, weights)]
-        return [
-            *(
-                Share(account=Account.ACTIVE, engine=request.engine, request=request.key, energy=part)
-                for request, part in zip(requests, parts, strict=False)
-            ),
-            *(
-                Share(account=Account.UNATTRIBUTED, engine=engine.engine, energy=part)
-                for engine, part in zip(engines, parts[len(requests) :], strict=True)
-            ),
+    engines: Sequence[EngineUse],
+    requests: RequestUses,
+    which: Integers,
+    energy: Microjoules,
+    *,
+    idle: Sequence[EngineUse],
+) -> tuple[Integers, list[Share]]:
+    """Share `energy` out among `requests[which]` and `engines`: what each request pays, and the rest."""
+    foreign = np.array([engine.foreign_millitokens for engine in engines], np.int64)
+    weights = np.concatenate([requests.millitokens[which], foreign])
+    if not weights.any():
+        weights = np.concatenate([requests.overlap_us[which], np.zeros(len(engines), np.int64)])
+    if weights.any():
+        parts = split(energy, weights)
+        shares = [
+            Share(account=Account.UNATTRIBUTED, engine=engine.engine, energy=Microjoules(part))
+            for engine, part in zip(engines, parts[len(which) :].tolist(), strict=True)
         ]
+        return parts[: len(which)], shares
     busy = [engine for engine in engines if engine.busy]
-    return _equally(Account.UNATTRIBUTED, busy, energy) if busy else _equally(Account.IDLE, idle, energy)
+    rest = _equally(Account.UNATTRIBUTED, busy, energy) if busy else _equally(Account.IDLE, idle, energy)
+    return np.zeros(len(which), np.int64), rest
 
 
 def _equally(account: Account, engines: Sequence[EngineUse], energy: Microjoules) -> list[Share]:
     if not engines:
         return [Share(account=account, engine=None, energy=energy)]
-    parts = split(energy, [1] * len(engines))
+    parts = split(energy, np.ones(len(engines), np.int64)).tolist()
     return [
         Share(account=account, engine=engine.engine, energy=Microjoules(part))
         for engine, part in zip(engines, parts, strict=True)

@@ -46,5 +46,8 @@ class ExternalLauncher:
     async def adopt(self, order: Order) -> Running | None:
         return None
 
+    async def keeps(self, order: Order) -> bool:
+        return True
+
     async def end_strangers(self, state_dir: Path, known: frozenset[str]) -> list[str]:
         return []

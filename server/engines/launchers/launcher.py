@@ -83,5 +83,8 @@ class Launcher(Protocol):
     async def adopt(self, order: Order) -> Running | None:
         """Take over what an earlier control plane started, if the order wants just that; else end it and say None."""
 
+    async def keeps(self, order: Order) -> bool:
+        """Whether `adopt` would take over what runs, or nothing runs; ends nothing."""
+
     async def end_strangers(self, state_dir: Path, known: frozenset[str]) -> list[str]:
         """End what an earlier control plane started under names that are not `known`; says which."""

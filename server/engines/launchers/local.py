@@ -70,11 +70,14 @@ class LocalLauncher:
         running = None if record is None else _LocalEngine.watch(order.state_dir, record)
         if record is None or running is None:
             return None
-        with contextlib.suppress(StartError):
-            if record.digest == await asyncio.to_thread(_identity, order):
-                return running
+        if await _is_of(record, order):
+            return running
         await running.stop()
         return None
+
+    async def keeps(self, order: Order) -> bool:
+        record = read_record(record_file(order.state_dir, order.name))
+        return record is None or await _is_of(record, order)
 
     async def end_strangers(self, state_dir: Path, known: frozenset[str]) -> list[str]:
         ended = []
@@ -156,6 +159,14 @@ class _LocalEngine:
 def _records(state_dir: Path) -> list[EngineRecord]:
     found = (read_record(path) for path in sorted(state_dir.glob("*.json")))
     return [record for record in found if record is not None]
+
+
+async def _is_of(record: EngineRecord, order: Order) -> bool:
+    """Whether the order would start just what the record says was started."""
+    try:
+        return record.digest == await asyncio.to_thread(_identity, order)
+    except StartError:
+        return False
 
 
 def _identity(order: Order) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from server.gateway.routing.policy import Ask
 from server.wire import Candidate
 
 __all__ = ["RoundRobin"]
@@ -15,6 +16,6 @@ class RoundRobin:
     def __init__(self) -> None:
         self._turn = -1
 
-    def choose(self, candidates: Sequence[Candidate], outstanding: Mapping[str, int]) -> Candidate:  # noqa: ARG002
-        self._turn += 1
-        return candidates[self._turn % len(candidates)]
+    def choose(self, candidates: Sequence[Candidate], outstanding: Mapping[str, int], ask: Ask) -> Candidate:  # noqa: ARG002
+        self._turn = (self._turn + 1) % len(candidates)
+        return candidates[self._turn]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Mapping
 from typing import Final, Protocol, cast
 
 import httptools
 
 from server.clock import Clock
+from server.gateway.upstream.splice import Splice
 from server.units import Seconds
 
 __all__ = ["Connection", "Receiver"]
@@ -24,17 +26,11 @@ class Receiver(Protocol):
     def sent(self, at: Seconds) -> None:
         """The request's last byte has left."""
 
-    def began(self, at: Seconds) -> None:
-        """The answer's first byte is there."""
+    def head(self, status: int, headers: Mapping[bytes, bytes]) -> None:
+        """The answer's head is whole; `arrived` follows within the same read."""
 
-    def head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """The answer's head is whole."""
-
-    def body(self, at: Seconds, data: bytes) -> None:
-        """What one read brought of the body."""
-
-    def end(self, at: Seconds) -> None:
-        """The answer is whole."""
+    def arrived(self, at: Seconds, data: bytes, ended: bool) -> None:
+        """What one read brought behind the head, which may be nothing, and whether the answer is whole now."""
 
     def lost(self, why: str) -> None:
         """The connection broke before the answer was whole."""
@@ -44,20 +40,27 @@ class Connection(asyncio.Protocol):
     """Carries one exchange after the other; `reusable` says whether it can carry another."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self._now = clock.monotonic
+        self._fields: dict[bytes, bytes] = {}
+        """The head's, as they come."""
+        self.on_header = self._fields.__setitem__  # for the parser: no code of ours runs for a header
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._receiver: Receiver | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
         self._head_bytes = 0
         self._parts: list[bytes] = []
         self._interim = False
         self._until_close = False
         self._whole = False
-        self._began = False
         self._headed = False
         self._unsent = False
         self.reusable = False
+        self._splice: Splice | None = None
+        self.between_chunks = False
+        """The next byte begins a chunk of the answer's body."""
+        self.began_at: Seconds | None = None
+        """When the answer's first byte came."""
+        self._heard_at = Seconds(0.0)
         self.idle_since = Seconds(0.0)
         self.fresh = True
         """It has not carried an answer yet."""
@@ -68,7 +71,9 @@ class Connection(asyncio.Protocol):
         """Send a request; `receiver` takes the answer."""
         assert self._transport is not None
         self._receiver = receiver
-        self._whole = self._began = self._headed = self._until_close = self.reusable = False
+        self.began_at = None
+        self._fields.clear()
+        self._whole = self._headed = self._until_close = self.between_chunks = self.reusable = False
         self._head_bytes = 0
         if len(body) <= _SMALL_BODY_BYTES:
             self._transport.write(head + body)
@@ -76,13 +81,30 @@ class Connection(asyncio.Protocol):
             self._transport.write(head)
             self._transport.write(body)
         if not self._unsent:
-            receiver.sent(self._clock.monotonic())
+            receiver.sent(self._now())
+
+    @property
+    def heard_at(self) -> Seconds:
+        """When something last came."""
+        kept_at = self._splice.heard_at if self._splice is not None else None
+        return self._heard_at if kept_at is None else max(self._heard_at, kept_at)
+
+    def insert(self, splice: Splice) -> None:
+        """Let it receive in this connection's place until the exchange is over."""
+        splice.connection = self
+        if self._transport is not None:
+            self._splice = splice
+            self._transport.set_protocol(splice)
 
     def release(self) -> None:
         """The exchange is over."""
         self._receiver = None
+        if self._splice is not None:
+            self._splice = None
+            if self._transport is not None:
+                self._transport.set_protocol(self)
         self.fresh = False
-        self.idle_since = self._clock.monotonic()
+        self.idle_since = self._now()
 
     def pause(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -115,17 +137,16 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self._unsent = False
         if self._receiver is not None:
-            self._receiver.sent(self._clock.monotonic())
+            self._receiver.sent(self._now())
 
     def data_received(self, data: bytes) -> None:
         receiver = self._receiver
         if receiver is None or self._whole:  # nobody asked for this
             self.abort()
             return
-        at = self._clock.monotonic()
-        if not self._began:
-            self._began = True
-            receiver.began(at)
+        at = self._heard_at = self._now()
+        if self.began_at is None:
+            self.began_at = at
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
@@ -133,8 +154,10 @@ class Connection(asyncio.Protocol):
             if not self._whole:  # else only what follows the answer is wrong
                 self._break(f"sent something that is not HTTP ({exc})")
                 return
-        self._hand_on(receiver, at)
-        if not self._headed:
+        if self._headed:
+            parts, self._parts = self._parts, []
+            receiver.arrived(at, parts[0] if len(parts) == 1 else b"".join(parts), self._whole)
+        else:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
                 self._break("sent a head without end")
@@ -142,22 +165,13 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         if self._until_close and self._receiver is not None:
             self._whole = True
-            self._receiver.end(self._clock.monotonic())
+            self._receiver.arrived(self._now(), b"", True)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self.reusable = False
         if not self._whole:
             self._break(f"broke the connection ({exc})" if exc else "closed the connection")
-
-    def _hand_on(self, receiver: Receiver, at: Seconds) -> None:
-        """Give the receiver what one read brought, in one piece."""
-        parts = self._parts
-        if parts:
-            self._parts = []
-            receiver.body(at, parts[0] if len(parts) == 1 else b"".join(parts))
-        if self._whole:
-            receiver.end(at)
 
     def _break(self, why: str) -> None:
         receiver = self._receiver
@@ -167,28 +181,31 @@ class Connection(asyncio.Protocol):
 
     # --- httptools ----------------------------------------------------------------------------------------------------
 
-    def on_message_begin(self) -> None:
+    def on_headers_complete(self) -> None:
         if self._whole:
             raise ValueError("a second answer to one request")
-        self._headers = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        self._interim = 100 <= status < 200
+        self._interim = status < 200
         if self._interim or self._receiver is None:
+            self._fields.clear()
             return
         self._headed = True
-        names = {name for name, _ in self._headers}
+        fields = {name.lower(): value for name, value in self._fields.items()}
         self._until_close = (
-            b"content-length" not in names and b"transfer-encoding" not in names and status not in _NO_BODY
+            not self._parser.should_keep_alive()
+            and status not in _NO_BODY
+            and fields.keys().isdisjoint((b"content-length", b"transfer-encoding"))
         )
-        self._receiver.head(status, self._headers)
+        self._receiver.head(status, fields)
 
     def on_body(self, data: bytes) -> None:
         self._parts.append(data)
+
+    def on_chunk_header(self) -> None:
+        self.between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self.between_chunks = True
 
     def on_message_complete(self) -> None:
         if self._interim:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from types import MappingProxyType
+from typing import Final
 
 from server.clock import Clock
 from server.errors import RequestError, UpstreamFailedError, UpstreamTimeoutError
+from server.gateway.drive import Signal
 from server.gateway.upstream.connection import Connection
 from server.gateway.upstream.pool import Pool
+from server.gateway.upstream.splice import Splice
+from server.gateway.upstream.upstream import Sink
 from server.units import Seconds
 from server.wire import ReplicaAddress
 
 __all__ = ["Http1Exchange", "Http1Upstream", "UpstreamLimits"]
 
 STALE_CONNECTION: Final = "stale_connection"
-
-_HIGH_WATER: Final = 64 * 1024
-"""Bytes of an answer that wait for the client; more make the engine wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +32,9 @@ class UpstreamLimits:
     """To one replica."""
     connect_timeout: Seconds
     first_byte_timeout: Seconds
+    """Of a streamed answer."""
+    whole_answer_timeout: Seconds
+    """Of any other, whose first byte comes when all tokens are there."""
     idle_timeout: Seconds
 
 
@@ -52,13 +54,15 @@ class Http1Upstream:
         shortest = min(limits.first_byte_timeout, limits.idle_timeout)
         self._sweep_every = min(1.0, shortest / 4)
 
-    def exchange(self, replica: ReplicaAddress, path: str, body: bytes) -> Http1Exchange:
-        return Http1Exchange(self, self._pool(replica), path, body)
+    def exchange(self, replica: ReplicaAddress, path: str, body: bytes, *, whole: bool) -> Http1Exchange:
+        return Http1Exchange(self, self._pool(replica), path, body, whole=whole)
 
     def retain(self, replicas: Iterable[ReplicaAddress]) -> None:
         known = {replica.name: replica for replica in replicas}
         for name, pool in list(self._pools.items()):
-            if name not in known or not _same_place(pool.address, known[name]):
+            if name in known and _same_place(pool.address, known[name]):
+                pool.address = known[name]  # so that `_pool` need not compare
+            else:
                 self._pools.pop(name).close()
 
     async def aclose(self) -> None:
@@ -105,158 +109,148 @@ class Http1Upstream:
 class Http1Exchange:
     """One request and its answer; see `Exchange`."""
 
-    __slots__ = (
-        "_body",
-        "_connection",
-        "_ended",
-        "_error",
-        "_held",
-        "_last_at",
-        "_path",
-        "_paused",
-        "_pool",
-        "_queue",
-        "_upstream",
-        "_waiter",
-        "done_at",
-        "first_byte_at",
-        "headers",
-        "retries",
-        "sent_at",
-        "status",
-    )
+    status = 0
+    headers: Mapping[bytes, bytes] = MappingProxyType({})
+    sent_at: Seconds | None = None
+    first_byte_at: Seconds | None = None
+    done_at: Seconds | None = None
+    resent = 0
+    _connection: Connection | None = None
+    _sink: Sink | None = None
+    _size = 0
+    _paused = False
+    _ended = False
+    _error: RequestError | None = None
+    _last_at = Seconds(0.0)
+    """The gateway's own last sign of life: it sent, or read on."""
 
-    def __init__(self, upstream: Http1Upstream, pool: Pool, path: str, body: bytes) -> None:
+    def __init__(self, upstream: Http1Upstream, pool: Pool, path: str, body: bytes, *, whole: bool) -> None:
         self._upstream = upstream
         self._pool = pool
         self._path = path
         self._body = body
-        self._connection: Connection | None = None
-        self._queue: deque[tuple[Seconds, bytes]] = deque()
-        self._held = 0
-        self._paused = self._ended = False
-        self._waiter: asyncio.Future[None] | None = None
-        self._error: RequestError | None = None
-        self._last_at = Seconds(0.0)
-        self.sent_at: Seconds | None = None
-        self.first_byte_at: Seconds | None = None
-        self.done_at: Seconds | None = None
-        self.retries = 0
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self._whole = whole
+        self._pieces: list[tuple[Seconds, bytes]] = []
+        self._changed = Signal()
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self._send(await self._pool.take())
-            while self._went_stale():
-                self._give_back()
-                self._error = None
-                self.retries += 1
+    async def begin(self) -> None:
+        self._send(self._pool.take_now() or await self._pool.take())
+        while not self.status:
+            if self._error is None:
+                await self._changed
+            elif self._went_stale():
+                self.close()
+                self._error = self.sent_at = None
+                self.resent += 1
                 self._upstream.retries[STALE_CONNECTION] += 1
-                await self._send(await self._pool.take(fresh=True))
-            if self.status == 0 and self._error is not None:
+                self._send(await self._pool.take(fresh=True))
+            else:
                 raise self._error
-        except BaseException:
-            self._give_back()
-            raise
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._give_back()
+    def whole_now(self) -> bytes | None:
+        return self._pieces[0][1] if self._ended and len(self._pieces) == 1 else None
 
-    async def read(self) -> tuple[Seconds, bytes] | None:
-        while not self._queue:
+    async def whole(self, limit: int) -> tuple[bytes, bool]:
+        while not self._ended and self._size <= limit:
             if self._error is not None:
                 raise self._error
-            if self._ended:
-                return None
-            await self._wait()
-        item = self._queue.popleft()
-        self._held -= len(item[1])
-        if self._paused and self._held <= _HIGH_WATER // 2 and self._connection is not None:
-            self._paused = False
-            self._last_at = self._upstream.clock.monotonic()  # the silence was ours
-            self._connection.resume()
-        return item
+            await self._changed
+        pieces = self._pieces
+        data = pieces[0][1] if len(pieces) == 1 else b"".join([piece for _, piece in pieces])
+        return data, self._ended
 
-    async def _send(self, connection: Connection) -> None:
+    async def pipe(self, sink: Sink, splice: Splice | None = None) -> None:
+        for at, piece in self._pieces:
+            sink(at, piece)
+        self._pieces.clear()
+        self._sink = sink
+        if self._connection is not None and splice is not None:
+            self._connection.insert(splice)
+        while not self._ended:
+            if self._error is not None:
+                raise self._error
+            await self._changed
+
+    def pause(self) -> None:
+        self._paused = True
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._last_at = self._upstream.clock.monotonic()  # the silence was ours
+        if self._connection is not None:
+            self._connection.resume()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self.first_byte_at = connection.began_at
+            self._upstream.ended(self)
+            self._pool.give(connection, keep=self._ended and not self._paused)
+
+    def _send(self, connection: Connection) -> None:
         self._connection = connection
         self._last_at = self._upstream.clock.monotonic()
         self._upstream.started(self)
-        head = b"%b%d\r\n\r\n" % (self._pool.head(self._path), len(self._body))
-        connection.send(self, head, self._body)
-        while self.status == 0 and self._error is None:
-            await self._wait()
+        connection.send(self, b"%b%d\r\n\r\n" % (self._pool.head(self._path), len(self._body)), self._body)
 
     def _went_stale(self) -> bool:
         """An engine may close a kept connection just when the next request leaves: then it has not seen it."""
         return (
             isinstance(self._error, UpstreamFailedError)
-            and self.first_byte_at is None
             and self._connection is not None
+            and self._connection.began_at is None
             and not self._connection.fresh
         )
 
-    def _give_back(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            self._upstream.ended(self)
-            self._pool.give(connection, keep=self._ended and not self._paused)
-
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
     def check_time(self, now: Seconds) -> None:
         """Fail if the engine has been silent for too long."""
-        limits, silent = self._upstream.limits, now - self._last_at
-        if self._ended or self._paused or self._error is not None:
+        limits, connection = self._upstream.limits, self._connection
+        if self._ended or self._paused or self._error is not None or connection is None:
             return
-        bound = limits.first_byte_timeout if self.status == 0 else limits.idle_timeout
+        silent = now - max(self._last_at, connection.heard_at)
+        if self.status:
+            bound, what = limits.idle_timeout, "fell silent in the middle of its answer for {:g} s"
+        elif self._whole:
+            bound, what = limits.whole_answer_timeout, "did not answer within {:g} s"
+        else:
+            bound, what = limits.first_byte_timeout, "did not begin to answer within {:g} s"
         if silent >= bound:
-            when = "did not begin to answer" if self.status == 0 else "fell silent in the middle of its answer"
             self._error = UpstreamTimeoutError(
-                f"The engine {self._pool.address.name} {when} within {bound:g} s. Try again, or ask for less."
+                f"The engine {self._pool.address.name} {what.format(bound)}. Try again, or ask for less."
             )
-            self._wake()
+            self._changed.set()
 
     # --- Receiver -----------------------------------------------------------------------------------------------------
 
     def sent(self, at: Seconds) -> None:
         self.sent_at = at
 
-    def began(self, at: Seconds) -> None:
-        self.first_byte_at = at
-
-    def head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def head(self, status: int, headers: Mapping[bytes, bytes]) -> None:
         self.status = status
         self.headers = headers
-        self._wake()
 
-    def body(self, at: Seconds, data: bytes) -> None:
-        self._last_at = at
-        self._queue.append((at, data))
-        self._held += len(data)
-        if self._held > _HIGH_WATER and not self._paused and self._connection is not None:
-            self._paused = True
-            self._connection.pause()
-        self._wake()
-
-    def end(self, at: Seconds) -> None:
-        self.done_at = at
-        self._ended = True
-        self._wake()
+    def arrived(self, at: Seconds, data: bytes, ended: bool) -> None:
+        if ended:
+            self._ended = True
+            self.done_at = at
+        sink = self._sink
+        if sink is None:
+            if data:
+                self._pieces.append((at, data))
+                self._size += len(data)
+            self._changed.set()
+        else:
+            if data:
+                sink(at, data)
+            if ended:
+                self._changed.set()
 
     def lost(self, why: str) -> None:
         when = "before it answered" if self.status == 0 else "in the middle of its answer"
         self._error = UpstreamFailedError(f"The engine {self._pool.address.name} {why} {when}. Try again.")
-        self._wake()
+        self._changed.set()
 
 
 def _same_place(one: ReplicaAddress, other: ReplicaAddress) -> bool:

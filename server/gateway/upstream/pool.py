@@ -46,6 +46,15 @@ class Pool:
             head = self._heads[path] = _head(self.address, path)
         return head
 
+    def take_now(self) -> Connection | None:
+        """An open connection if one lies idle, to be given back with `give`."""
+        if not self._idle or not self._seats.take_now():
+            return None
+        connection = self._from_idle()
+        if connection is None:
+            self._seats.leave()
+        return connection
+
     async def take(self, *, fresh: bool = False) -> Connection:
         """A connection to be given back with `give`; the wait for it and for its opening is bounded.
 
@@ -53,7 +62,7 @@ class Pool:
         """
         await self._take_seat()
         try:
-            return (None if fresh else self._from_idle()) or await self._open()
+            return (None if fresh else self._from_idle()) or await self._opened()
         except BaseException:
             self._seats.leave()
             raise
@@ -89,6 +98,15 @@ class Pool:
         if not first.reusable or first.idle_since < last.idle_since - MAX_IDLE:
             self._idle.popleft().abort()
 
+    async def _opened(self) -> Connection:
+        """A new connection, opened by a task of its own: whoever waits here may have none."""
+        opening = asyncio.get_running_loop().create_task(self._open())
+        try:
+            return await opening
+        except BaseException:
+            opening.add_done_callback(_close_unwanted)
+            raise
+
     async def _open(self) -> Connection:
         where, loop = self.address, asyncio.get_running_loop()
         try:
@@ -118,6 +136,12 @@ class Pool:
                 f"All {self._bound} connections to the engine {self.address.name} are busy. Try again later.",
                 retry_after=_COME_BACK,
             ) from exc
+
+
+def _close_unwanted(opening: asyncio.Task[Connection]) -> None:
+    """Nobody waits for this connection any more, but it came."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().abort()
 
 
 def _head(address: ReplicaAddress, path: str) -> bytes:

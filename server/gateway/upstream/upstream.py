@@ -2,48 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
+from server.gateway.upstream.splice import Splice
 from server.units import Seconds
 from server.wire import ReplicaAddress
 
-__all__ = ["Exchange", "Upstream"]
+__all__ = ["Exchange", "Sink", "Upstream"]
+
+
+Sink = Callable[[Seconds, bytes], None]
+"""Takes a piece of an answer's body, and when it arrived, within the event loop's callback."""
 
 
 class Exchange(Protocol):
-    """One request at one replica and its answer, to be used once with `async with`.
+    """One request at one replica and its answer, to be used once: `begin`, then `whole` or `pipe`, and always `close`.
 
-    Entering sends the request and returns when the answer's head is there. Leaving gives the connection back if the
-    answer was read whole, else closes it at once, which is how an engine learns that nobody waits any more; so does
-    cancellation at any point.
-
-    Raises, on entering and on reading: `ContendedError` (no connection came free), `UpstreamFailedError` (refused,
-    died, nonsense), `UpstreamTimeoutError` (too slow).
+    `begin`, `whole` and `pipe` may be cancelled, and raise `ContendedError` (no connection came free),
+    `UpstreamFailedError` (refused, died, nonsense), `UpstreamTimeoutError` (too slow).
     """
 
     sent_at: Seconds | None
     """The request's last byte had left for the engine."""
     first_byte_at: Seconds | None
+    """Known once the exchange is closed."""
     done_at: Seconds | None
     """The answer's last byte had arrived."""
-    retries: int
+    resent: int
+    """How often the request was sent again, because a kept connection had been closed before it came."""
     status: int
-    """Of the answer, once entered; never 1xx."""
-    headers: list[tuple[bytes, bytes]]
-    """Of the answer; names in lower case."""
+    """Of the answer, once begun; never 1xx."""
+    headers: Mapping[bytes, bytes]
+    """Of the answer; names in lower case, of each name the last."""
 
-    async def __aenter__(self) -> Self: ...
+    async def begin(self) -> None:
+        """Send the request; returns once the answer's head is there."""
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def whole_now(self) -> bytes | None:
+        """The whole body if it has come, in one piece; None: ask `whole`."""
 
-    async def read(self) -> tuple[Seconds, bytes] | None:
-        """The next piece of the body as one network read brought it, and when that was; None after the last.
+    async def whole(self, limit: int) -> tuple[bytes, bool]:
+        """The body, and whether that is all of it: reading stops once it is longer than `limit` bytes.
 
-        While nobody reads, only a bounded amount is held and the engine is made to wait.
+        What is more may follow through `pipe`, which then begins with what was returned here.
+        """
+
+    async def pipe(self, sink: Sink, splice: Splice | None = None) -> None:
+        """Give the sink every piece of the body as the network brings it; returns after the last.
+
+        Pieces that were there before are given at once. What the splice keeps, the sink does not get.
+        """
+
+    def pause(self) -> None:
+        """The client is slow: make the engine wait."""
+
+    def resume(self) -> None:
+        """The client has read on."""
+
+    def close(self) -> None:
+        """Give the connection back if the answer was read whole, else close it at once.
+
+        Which is how an engine learns that nobody waits any more. May be called again.
         """
 
 
@@ -53,8 +73,11 @@ class Upstream(Protocol):
     retries: dict[str, int]
     """Since the worker started, by reason."""
 
-    def exchange(self, replica: ReplicaAddress, path: str, body: bytes) -> Exchange:
-        """`POST path` with this JSON body, behind the replica's own prefix and with its own key."""
+    def exchange(self, replica: ReplicaAddress, path: str, body: bytes, *, whole: bool) -> Exchange:
+        """`POST path` with this JSON body, behind the replica's own prefix and with its own key.
+
+        `whole`: the answer is not streamed, so its first byte may take as long as the answer.
+        """
 
     def retain(self, replicas: Iterable[ReplicaAddress]) -> None:
         """Only these replicas are left: close what is kept open to others."""

@@ -1,1 +1,0 @@
-"""OpenAI's grammar: what requests, streams, answers and errors look like."""

@@ -1,0 +1,1 @@
+"""`make probes`: what gateways do when clients, engines and bytes misbehave."""
