@@ -2,6 +2,7 @@
 
 _main.py       the steps in their order, the exit status
 _config.py     what the demo's configuration file says; free ports
+_cpu.py        whether int4 can be served here; else fp16 takes its place
 _variants.py   int8 and int4, made of the demo model where they are missing
 _gateway.py    `wattgate up` as a child process; waits for engines and adapters
 _load.py       one configuration under load, by a Locust process

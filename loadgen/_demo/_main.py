@@ -14,6 +14,7 @@ from rich.console import Console
 
 from loadgen._demo._board import Board
 from loadgen._demo._config import DemoConfig, ports_in_use, read_config, write_on_ports
+from loadgen._demo._cpu import serves_int4
 from loadgen._demo._gateway import RunningGateway
 from loadgen._demo._load import LoadShape, Measured, load_one
 from loadgen._demo._processes import Children, InterruptedDemo
@@ -25,8 +26,14 @@ from loadgen._errors import LoadError
 __all__ = ["Places", "main"]
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
+_EXAMPLES: Final = _ROOT / "deploy" / "examples"
+_WITHOUT_INT4: Final = _EXAMPLES / "demo-fp16.yaml"
 _STATUS_REFUSED: Final = 2
 _STATUS_INTERRUPTED: Final = 130
+
+
+def _example() -> Path:
+    return _EXAMPLES / "demo.yaml" if serves_int4() else _WITHOUT_INT4
 
 
 def _up(config: Path) -> list[str]:
@@ -38,7 +45,7 @@ class Places:
     """What the demo runs with; a test may put others."""
 
     root: Path = _ROOT
-    config: Path = _ROOT / "deploy" / "examples" / "demo.yaml"
+    config: Path = field(default_factory=_example)
     runs: Path = _ROOT / "runs"
     up: Callable[[Path], list[str]] = _up
     """The command that starts the gateway with a configuration file."""
@@ -64,6 +71,8 @@ def main(argv: Sequence[str], *, places: Places | None = None, console: Console 
     console = console or Console()
     try:
         config, folder = _configure(options, places)
+        if places.config == _WITHOUT_INT4:
+            _say(console, "fp16 takes the place of int4: vLLM's int4 kernel needs AVX-512, and this CPU has none.")
         stale = stale_variants(config, places.root)
         with Children() as children:
             demo = _Demo(places=places, config=config, folder=folder, console=console, children=children)

@@ -163,6 +163,13 @@ def _absolute(config: Config, base: Path) -> Config:
             "environments": config.environments.model_copy(
                 update={name: environment(getattr(config.environments, name)) for name in ("engine", "quant")}
             ),
+            "gateway": config.gateway.model_copy(
+                update={
+                    name: under(path)
+                    for name in ("tls_certificate", "tls_key")
+                    if (path := getattr(config.gateway, name)) is not None
+                }
+            ),
             "engines": [
                 engine.model_copy(update={"checkpoint": str(under(Path(engine.checkpoint)))})
                 if engine.checkpoint and not engine.checkpoint.startswith("hf:")

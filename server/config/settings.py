@@ -129,6 +129,17 @@ class GatewaySettings(Settings):
             raise ValueError("`max_in_flight_bytes` must not be less than `max_body_bytes`, or that body never passes")
         return self
 
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("`tls_certificate` and `tls_key` need one another; set both or neither")
+        return self
+
+    @property
+    def url(self) -> str:
+        """Where clients reach the gateway, as far as the gateway knows."""
+        return origin(self.host, self.port, tls=self.tls_certificate is not None)
+
 
 class ControlSettings(Settings):
     host: str = Field(
@@ -335,9 +346,10 @@ class Config(Settings):
         return self
 
 
-def origin(host: str, port: int) -> str:
-    """`http://host:port`, an IPv6 address in brackets."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def origin(host: str, port: int, *, tls: bool = False) -> str:
+    """`http://host:port`, or `https://…`; an IPv6 address in brackets."""
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _refuse_twins(section: str, names: list[str]) -> None:

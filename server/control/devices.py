@@ -9,13 +9,26 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from server.config import Config, EngineSettings
 from server.models.device import DeviceFacts
 from server.units import Bytes
 
-__all__ = ["Gpu", "Place", "facts_of", "find_gpus", "gpu_memory_of", "gpu_shares", "place_engines"]
+__all__ = [
+    "CPUINFO",
+    "Gpu",
+    "Place",
+    "facts_of",
+    "find_gpus",
+    "gpu_memory_of",
+    "gpu_shares",
+    "has_avx512",
+    "place_engines",
+]
+
+CPUINFO = Path("/proc/cpuinfo")
 
 _GPU_SHARE = 0.9
 """Of a GPU's memory, divided among the engines on it, where their options do not say."""
@@ -161,10 +174,21 @@ def gpu_shares(config: Config, places: Sequence[Place]) -> list[float | None]:
     return shares
 
 
-def facts_of(settings: EngineSettings, place: Place, gpus: Sequence[Gpu]) -> DeviceFacts:
+def has_avx512(cpuinfo: Path = CPUINFO) -> bool | None:
+    """Whether this x86-64 CPU has AVX-512; None: another architecture (its abilities have other names), or unknown."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    flags = (line.partition(":")[2].split() for line in lines if line.startswith("flags"))
+    first = next(flags, None)
+    return None if first is None else "avx512f" in first
+
+
+def facts_of(settings: EngineSettings, place: Place, gpus: Sequence[Gpu], *, avx512: bool | None) -> DeviceFacts:
     """What the rules must know of an engine's device."""
     if place.kind != "gpu":
-        return DeviceFacts(kind="cpu")
+        return DeviceFacts(kind="cpu", avx512=avx512 if place.kind == "cpu" else None)
     used = [gpu for gpu in gpus if gpu.index in place.gpus]
     known = [gpu.memory_bytes for gpu in used if gpu.memory_bytes is not None]
     offload = int((settings.options.cpu_offload_gb or 0) * _BYTES_PER_GIB) * len(used)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from server.clock import SystemClock
-from server.config import AdapterSettings, Config
+from server.config import AdapterSettings, Config, GatewaySettings
 from server.control.cores import allowed_cores
-from server.control.devices import find_gpus
+from server.control.devices import CPUINFO, find_gpus, has_avx512
 from server.control.doors import door_problems
 from server.control.resolve import Resolved, resolve_engines
 from server.control.routing_table import check_namespace
@@ -44,13 +45,15 @@ def preflight(
     environ: Mapping[str, str] | None = None,
     launcher_pid: int = 0,
     running: frozenset[str] = frozenset(),
+    cpuinfo: Path = CPUINFO,
 ) -> tuple[dict[str, Resolved], list[Problem]]:
     """Resolve every engine and list all problems; starts nothing. Blocks up to seconds if vLLM must be searched for.
 
     For a gateway that runs: its launcher, the launcher's environment, and the engines that have their memory already.
     """
     environ = os.environ if environ is None else environ  # noqa: TID251  # for the keys that `api_key_env` names
-    resolved = resolve_engines(config, allowed=allowed_cores(launcher_pid), gpus=find_gpus(environ))
+    allowed, gpus = allowed_cores(launcher_pid), find_gpus(environ)
+    resolved = resolve_engines(config, allowed=allowed, gpus=gpus, avx512=has_avx512(cpuinfo))
     problems = [
         *_engine_problems(resolved.values()),
         *_namespace_problems(config, resolved.values()),
@@ -59,6 +62,7 @@ def preflight(
         *_key_problems(config, environ),
         *_memory_problems(engine for name, engine in resolved.items() if name not in running),
         *_door_problems(config),
+        *_tls_problems(config.gateway),
     ]
     return resolved, problems
 
@@ -92,10 +96,11 @@ def _engine_problems(engines: Iterable[Resolved]) -> Iterator[Problem]:
 
 
 def _scope(engine: Resolved) -> Literal["file", "machine"]:
-    """A checkpoint that was read and a GPU that is here leave the file to blame."""
+    """A checkpoint that was read, a GPU that is here and a CPU that has the kernels leave the file to blame."""
     unread = engine.checkpoint is None and engine.place.kind != "remote" and engine.settings.precision is not None
     lacking = engine.place.kind == "gpu" and engine.facts.memory_bytes is None
-    return "machine" if unread or lacking else "file"
+    kernelless = engine.facts.avx512 is False and engine.card is not None and engine.card.precision == "int4"
+    return "machine" if unread or lacking or kernelless else "file"
 
 
 def _namespace_problems(config: Config, engines: Iterable[Resolved]) -> Iterator[Problem]:
@@ -158,6 +163,29 @@ def _key_problems(config: Config, environ: Mapping[str, str]) -> Iterator[Proble
 def _door_problems(config: Config) -> Iterator[Problem]:
     for where, message in door_problems(config, SystemClock()):
         yield Problem(where=where, message=message, scope="machine")
+
+
+def _tls_problems(settings: GatewaySettings) -> Iterator[Problem]:
+    """A worker that cannot read them would only say so in its log."""
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None or key is None:
+        return
+    for where, path in (("gateway.tls_certificate", certificate), ("gateway.tls_key", key)):
+        try:
+            path.read_bytes()
+        except OSError as exc:
+            message = f"{path} cannot be read ({exc.strerror or exc}). Correct the path, or let this user read it."
+            yield Problem(where=where, message=message, scope="machine")
+            return
+    try:
+        # The empty password stands for one that nobody could type in: workers have no terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, ValueError) as exc:
+        message = (
+            f"{certificate} and {key} are not a certificate and its private key ({exc}). "
+            "Give both as PEM, the key without a password."
+        )
+        yield Problem(where="gateway.tls_certificate", message=message, scope="machine")
 
 
 def _memory_problems(engines: Iterable[Resolved]) -> Iterator[Problem]:

@@ -90,8 +90,12 @@ class Resolved:
         )
 
 
-def resolve_engines(config: Config, *, allowed: frozenset[int], gpus: Sequence[Gpu]) -> dict[str, Resolved]:
+def resolve_engines(
+    config: Config, *, allowed: frozenset[int], gpus: Sequence[Gpu], avx512: bool | None
+) -> dict[str, Resolved]:
     """Every engine by name, in the configuration's order. Reads checkpoints' headers (milliseconds), starts nothing.
+
+    `avx512`: see `devices.has_avx512`.
 
     What is wrong with one engine stands in its `problem`; nothing is raised.
     """
@@ -105,7 +109,7 @@ def resolve_engines(config: Config, *, allowed: frozenset[int], gpus: Sequence[G
     shares = gpu_shares(config, places)
     resolved: dict[str, Resolved] = {}
     for settings, place, share in zip(config.engines, places, shares, strict=True):
-        engine = _resolve(settings, place, facts_of(settings, place, gpus))
+        engine = _resolve(settings, place, facts_of(settings, place, gpus, avx512=avx512))
         engine = dataclasses.replace(
             engine,
             cores=plan.engines.get(settings.name, frozenset()),

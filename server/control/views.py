@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from server.config import origin
 from server.energy.attribution import Account
 from server.fleet import SERVING, EngineState, Replica
 from server.telemetry.summary import summarize
@@ -34,12 +33,11 @@ def status_view(plane: ControlPlane) -> dict[str, Any]:
         }
         for status in plane.adapters.status()
     ]
-    gateway = plane.config.gateway
     return {
         "version": plane.version,
         "state": _state(replicas, adapters, len(plane.workers)),
         "workers": len(plane.workers),
-        "gateway_url": origin(gateway.host, gateway.port),
+        "gateway_url": plane.config.gateway.url,
         "engines": [_engine(replica, plane.clock.monotonic()) for replica in replicas],
         "adapters": adapters,
     }

@@ -36,6 +36,28 @@ _HIGH_WATER: Final = 64 * 1024
 _log = logging.getLogger("wattgate.gateway")
 
 
+class _Gone:
+    """In the place of a transport whose client has left: takes everything, does nothing."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def write(self, data: bytes) -> None:
+        """Write nothing."""
+
+    def close(self) -> None:
+        """It is closed."""
+
+    def abort(self) -> None:
+        """It is closed."""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+GONE: Final = _Gone()
+
+
 class ClientConnection(HttpToolsProtocol):
     """Reads requests, starts them in their order, and keeps watch over a client that is slow or gone."""
 
@@ -78,6 +100,12 @@ class ClientConnection(HttpToolsProtocol):
         for client in waiting:
             if client is not None:
                 client.lost()
+        self._source = None
+        if type(self.cycle) is Client:
+            self.cycle = None
+        # Transport and connection hold one another; so does much else. Without this, all of it would wait for a
+        # garbage collection, and what has lived long waits long.
+        self.transport = cast("asyncio.Transport", GONE)
 
     def data_received(self, data: bytes) -> None:
         self._touched_at = self.listener.clock.monotonic()

@@ -44,14 +44,15 @@ async def _stream(answer: Exchange, lines: bytes, visit: Visit, worker: Worker) 
     watch = trace.watch = client.endpoint.grammar.watch(
         times=log.times, strip_usage=trace.strips_usage, model=_other_model(trace)
     )
+    passage = Passage(watch, log, client, worker.clock)
     worker.recorder.follow(log)
     try:
         visit.start(answer.status, lines)
         client.flows_from(answer)
-        passage = Passage(watch, log, client, worker.clock)
         await answer.pipe(passage.take, passage)
         client.finish(watch.finish(answer.done_at or log.sent_at))
     finally:
+        passage.close()
         worker.recorder.unfollow(log)
         watch.token_chunks, watch.last_token_at = log.count, log.last_at  # also of what passed unread
     if watch.failed:

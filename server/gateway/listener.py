@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from ipaddress import ip_address
 from math import ceil
@@ -37,6 +38,8 @@ _MAX_KNOWN: Final = 1000
 _LONG_BODY: Final = 100_000
 """Bytes that a stranger need not send before he is refused."""
 _UNKNOWN_LENGTH: Final = b"100000"
+_PLAIN_PATH: Final = re.compile(rb"/[^?#%]*")
+"""Stands in the table as it is, or not at all."""
 _LOOPBACK_NAMES: Final = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
 
 Serve = Callable[[Client], Coroutine[Any, None, None]]
@@ -107,7 +110,7 @@ class Listener:
     def endpoint_of(self, url: bytes) -> Endpoint | None:
         """The inference endpoint at this request target."""
         endpoint = self._endpoints.get(url)
-        if endpoint is None and (b"?" in url or b"%" in url or not url.startswith(b"/")):
+        if endpoint is None and not _PLAIN_PATH.fullmatch(url):
             try:
                 path = httptools.parse_url(url).path or b""
             except httptools.HttpParserInvalidURLError as exc:

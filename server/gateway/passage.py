@@ -19,6 +19,7 @@ _MAX_HEADS: Final = 256
 _FRAMING: Final = len(b"\r\n\r\n")
 """Of a chunk, without the digits of its size."""
 
+_END: Final = b"\n\n"
 _BACKSLASH: Final = ord("\\")
 
 
@@ -43,12 +44,18 @@ class Passage(Splice):
     def heard_at(self) -> Seconds | None:
         return self._log.last_at
 
+    def close(self) -> None:
+        """The stream is over; what still comes is the connection's. Passage and receiver let go of one another."""
+        del self.data_received
+
     def take(self, at: Seconds, data: bytes) -> None:
         """A part of the body, from the connection."""
         if out := self._watch.feed(data, at):
             self._client.more(out)
-        whole_events = data.endswith(b"\n\n")
-        self._template = self._watch.template if whole_events and self._client.chunked else None
+        template = self._watch.template
+        # Nothing may pass before what the watch still holds. In a stream whose events end so, it holds nothing then.
+        whole_events = template is not None and template.behind.endswith(_END) and data.endswith(_END)
+        self._template = template if whole_events and self._client.chunked else None
 
     def _receive(
         self, write: Callable[[bytes], None], note: Callable[[float], None], now: Callable[[], Seconds]

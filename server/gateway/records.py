@@ -156,6 +156,7 @@ def _take(logs: Sequence[TokenLog]) -> TokenTimes:
     for log in logs:
         times = log.times
         log.previous_at = times[-1]
+        log.taken += len(times)
         del times[:]
     return taken
 

@@ -1,6 +1,7 @@
 """Which checkpoints vLLM cannot serve on which device.
 
-Sources: tried with vLLM 0.32 on the CPU (weight-only int8, W8A8 with adapters), else read in its kernel tables
+Sources: tried with vLLM 0.32 on the CPU (weight-only int8, W8A8 with adapters, int4 without AVX-512: `_C_AVX2` is
+built without `cpu_gemm_wna16`, the one kernel of linear layers that only `_C_AVX512` has), else read in its kernel tables
 (`model_executor/kernels/linear`) and in the `get_min_capability` of its quantization schemes.
 """
 
@@ -80,6 +81,14 @@ def _cpu_weight_only_int(case: CheckpointCase) -> Finding | None:
 def _cpu_weight_only_fp8(case: CheckpointCase) -> Finding | None:
     weight_only = case.card.precision == "fp8" and case.card.activation_bits == UNQUANTIZED_BITS
     return Finding(found=_scheme(case.card)) if _on_cpu(case) and weight_only else None
+
+
+def _cpu_int4_avx512(case: CheckpointCase) -> Finding | None:
+    card = case.card
+    # False, not None: unknown, and no x86-64 CPU, refuse nothing.
+    without = _on_cpu(case) and case.device.avx512 is False
+    refused = without and card.precision == "int4" and card.activation_bits == UNQUANTIZED_BITS
+    return Finding(found=f"{_scheme(card)}, and this CPU has no `avx512f`") if refused else None
 
 
 def _cpu_int4_shape(case: CheckpointCase) -> Finding | None:
@@ -171,6 +180,12 @@ CPU_WEIGHT_ONLY_FP8: Final = Rule(
     sentence="The CPU engine has no kernel for FP8 weights with 16-bit activations.",
     instead="quantize with FP8_DYNAMIC (activations as well), or serve this variant on a GPU.",
     find=_cpu_weight_only_fp8,
+)
+CPU_INT4_AVX512: Final = Rule(
+    sentence="On an x86-64 CPU vLLM has its W4A16 (int4) kernel for AVX-512 only; without it an engine starts, "
+    "and dies on its first request.",
+    instead="serve a bf16, fp16 or W8A8 (int8) variant here, or this one on a GPU or on a CPU with AVX-512.",
+    find=_cpu_int4_avx512,
 )
 CPU_INT4_SHAPE: Final = Rule(
     sentence="The CPU engine's int4 kernel needs inputs (K) and fused outputs (N) that are multiples of 32.",

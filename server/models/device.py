@@ -15,6 +15,8 @@ class DeviceFacts:
     """One engine's device; what is None is unknown, and no rule that needs it refuses anything."""
 
     kind: Literal["cpu", "cuda"]
+    avx512: bool | None = None
+    """Of an x86-64 CPU; other architectures have kernels of their own, so there it is None."""
     compute_capability: tuple[int, int] | None = None
     """Of the oldest GPU the engine uses: (8, 9) is Ada, (9, 0) Hopper."""
     memory_bytes: Bytes | None = None

@@ -26,6 +26,7 @@ CHECKPOINT_RULES: Final[Mapping[str, Rule[CheckpointCase]]] = {
     "cpu-fp4": of_checkpoints.CPU_FP4,
     "cpu-weight-only-int": of_checkpoints.CPU_WEIGHT_ONLY_INT,
     "cpu-weight-only-fp8": of_checkpoints.CPU_WEIGHT_ONLY_FP8,
+    "cpu-int4-avx512": of_checkpoints.CPU_INT4_AVX512,
     "cpu-int4-shape": of_checkpoints.CPU_INT4_SHAPE,
     "cpu-w8a8-adapters": of_checkpoints.CPU_W8A8_ADAPTERS,
     "cuda-capability": of_checkpoints.CUDA_CAPABILITY,

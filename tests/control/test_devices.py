@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from server.control.devices import find_gpus, gpu_memory_of
+from server.control.devices import find_gpus, gpu_memory_of, has_avx512
 
 
 class NoPermissionError(Exception):
@@ -89,3 +89,21 @@ def test_memory_is_that_of_the_processes_on_their_gpus() -> None:
     assert gpu_memory_of({0}, [0, 1], nvml=Nvml()) == 200
     assert gpu_memory_of({0, 1}, [0], nvml=Nvml(held=[5, None])) is None
     assert gpu_memory_of({9}, [0], nvml=Nvml()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("processor : 0\nflags\t\t: fpu avx2 avx512f avx512bw\n", True),
+        ("processor : 0\nflags\t\t: fpu avx2\n", False),
+        ("processor : 0\nFeatures\t: fp asimd sve\n", None),
+        ("", None),
+    ],
+)
+def test_avx512_is_read_from_the_flags_that_only_x86_has(tmp_path: Path, text: str, found: bool | None) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    assert has_avx512(tmp_path / "cpuinfo") is found
+
+
+def test_avx512_is_unknown_where_nothing_says_it(tmp_path: Path) -> None:
+    assert has_avx512(tmp_path / "cpuinfo") is None

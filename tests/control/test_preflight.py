@@ -8,7 +8,7 @@ import pytest
 
 from server.control.preflight import Problem, preflight
 from tests.control.conftest import FleetStage
-from tests.fakes.safetensors_file import write_adapter, write_checkpoint
+from tests.fakes.safetensors_file import write_adapter, write_checkpoint, write_int4
 
 
 def problems(stage: FleetStage, *engines: dict[str, Any], **more: Any) -> list[Problem]:
@@ -46,6 +46,18 @@ def test_precision_that_the_checkpoint_contradicts_is_refused(stage):
     problem = only(problems(stage, {"precision": "int4"}))
     assert "`precision` says int4" in problem.message
     assert problem.scope == "file"
+
+
+def test_int4_on_a_cpu_without_avx512_is_a_lack_of_this_machine(stage, tmp_path):
+    config = stage.config({"checkpoint": str(write_int4(tmp_path / "int4"))})
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("flags : fpu avx2\n")
+    problem = only(preflight(config, environ={}, cpuinfo=cpuinfo)[1])
+    assert "AVX-512" in problem.message
+    assert problem.scope == "machine"
+
+    cpuinfo.write_text("flags : fpu avx2 avx512f\n")
+    assert preflight(config, environ={}, cpuinfo=cpuinfo)[1] == []
 
 
 def test_own_name_for_a_precision_is_taken_as_it_is(stage):

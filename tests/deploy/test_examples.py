@@ -27,8 +27,10 @@ def test_there_are_examples_for_one_gpu_and_for_one_node() -> None:
 
 
 @pytest.mark.parametrize("path", ALL_EXAMPLES)
-def test_nothing_is_wrong_with_the_file_itself(path: Path) -> None:
-    _, problems = preflight(load(path), environ={})
+@pytest.mark.parametrize("flags", ["avx2", "avx2 avx512f"])
+def test_nothing_is_wrong_with_the_file_itself(path: Path, flags: str, tmp_path: Path) -> None:
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+    _, problems = preflight(load(path), environ={}, cpuinfo=tmp_path / "cpuinfo")
     assert [problem for problem in problems if problem.scope == "file"] == []
 
 

@@ -80,9 +80,15 @@ def standing_still(read: Callable[[], int]) -> Callable[[], bool]:
 class Server(uvicorn.Server):
     """uvicorn without its waits of 0.1 s and without signals."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, *, port: int) -> None:
         super().__init__(config)
+        self.port = port
         self.stop = asyncio.Event()
+
+    def drain(self) -> None:
+        """What SIGTERM begins: every connection is told."""
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -95,8 +101,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
+        self.drain()
         await until(lambda: not self.server_state.connections and not self.server_state.tasks)
 
 
@@ -147,6 +152,7 @@ class House:
     worker: Worker
     client: httpx.AsyncClient
     port: int
+    server: Server
     versions: Iterator[int] = field(default_factory=lambda: iter(range(1, 1000)))
 
     async def know(self, *routes: Route, replicas: list[ReplicaAddress] | None = None, **changes: Any) -> None:
@@ -166,29 +172,28 @@ class House:
 
 
 @asynccontextmanager
-async def serving(worker: Worker) -> AsyncIterator[int]:
-    """The worker's app under uvicorn; yields the port."""
+async def serving(worker: Worker, *, last_call: Seconds = Seconds(0)) -> AsyncIterator[Server]:
+    """The worker's app under uvicorn."""
     sock = socket.create_server(("127.0.0.1", 0))
-    port = sock.getsockname()[1]
     listener = Listener(
         worker.settings,
         partial(serve, worker),
         check_key=worker.keys.holder_of,
         clock=worker.clock,
-        last_call=Seconds(0),
+        last_call=last_call,
     )
-    server = Server(listener.config(create_app(worker)))
+    server = Server(listener.config(create_app(worker)), port=sock.getsockname()[1])
     async with worker.alive():
         running = asyncio.ensure_future(server.serve(sockets=[sock]))
         try:
-            yield port
+            yield server
         finally:
             server.stop.set()
             await running
 
 
 @asynccontextmanager
-async def open_house(**settings: Any) -> AsyncIterator[House]:
+async def open_house(*, last_call: Seconds = Seconds(0), **settings: Any) -> AsyncIterator[House]:
     """A house with these gateway settings; the routing table is not yet known."""
     quick = {"connect_timeout_s": 5, "first_byte_timeout_s": 20, "whole_answer_timeout_s": 20, "idle_timeout_s": 20}
     with tempfile.TemporaryDirectory(prefix="wg") as folder:
@@ -204,8 +209,8 @@ async def open_house(**settings: Any) -> AsyncIterator[House]:
         async with (
             ScriptedEngine().running() as engine,
             control.running(),
-            serving(worker) as port,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
+            serving(worker, last_call=last_call) as server,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client,
         ):
             await control.until(lambda: bool(control.hellos))
-            yield House(engine=engine, control=control, worker=worker, client=client, port=port)
+            yield House(engine=engine, control=control, worker=worker, client=client, port=server.port, server=server)

@@ -173,7 +173,7 @@ async def test_token_times_of_a_running_stream_are_sent_each_exactly_once(house:
     await house.control.until(lambda: sum(map(len, series())) == 3)
     times = [at for one in series() for at in one]
     assert times == sorted(times)
-    assert (times[0], times[-1]) == (last.first_token_at, last.last_token_at)
+    assert (times[0], times[-1], len(times)) == (last.first_token_at, last.last_token_at, last.token_chunks)
     parts = [one for batch in house.control.batches for one in unpacked(batch.tokens)]
     assert parts[0].previous_at is None
     assert [one.previous_at for one in parts[1:]] == [part[-1] for part in series()[:-1]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
@@ -20,6 +19,7 @@ from server.clock import SystemClock
 from server.errors import ContendedError, UpstreamFailedError, UpstreamTimeoutError
 from server.gateway.upstream.http1 import Http1Upstream, UpstreamLimits
 from server.gateway.upstream.upstream import Exchange
+from tests.fakes.certificates import make_certificate
 from tests.fakes.scripted_engine import EngineConnection, ScriptedEngine, chunked, head, verbatim, whole
 from tests.gateway.driven import driven
 from tests.gateway.house import replica, standing_still, until
@@ -372,11 +372,7 @@ async def test_connections_to_a_replica_that_is_gone_are_closed() -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate for 127.0.0.1 that signs itself, with its key, in one file."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    subject = "-subj /CN=engine -addext subjectAltName=IP:127.0.0.1"
-    command = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 {subject}"
-    subprocess.run([*command.split(), "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    cert, key = make_certificate(tmp_path_factory.mktemp("tls"))
     cert.write_bytes(cert.read_bytes() + key.read_bytes())
     return cert
 

@@ -19,11 +19,16 @@ import psutil
 import pytest
 import yaml
 
-__all__ = ["Fleet", "fleet", "free_port", "wait_until"]
+from loadgen._demo._cpu import serves_int4
+
+__all__ = ["THIRD", "Fleet", "fleet", "free_port", "wait_until"]
 
 ROOT = Path(__file__).resolve().parents[2]
+THIRD = "int4" if serves_int4() else "fp16"
+"""The variant beside bf16 and int8: vLLM has its int4 kernel for CPUs with AVX-512 only."""
+EXAMPLE = ROOT / "deploy" / "examples" / ("demo.yaml" if THIRD == "int4" else "demo-fp16.yaml")
 START_BOUND_S = 420.0
-VARIANTS = {"demo-int8": ["--scheme", "w8a8-int8"], "demo-int4": ["--scheme", "w4a16"]}
+VARIANTS = {"demo-int8": ["--scheme", "w8a8-int8"]} | ({"demo-int4": ["--scheme", "w4a16"]} if THIRD == "int4" else {})
 
 
 def free_port() -> int:
@@ -105,7 +110,7 @@ def chat(model: str, text: str = "What does json.dumps do?", **more: Any) -> dic
 
 
 def make_variants() -> None:
-    """The int8 and int4 checkpoints, made from the committed model if they are not there."""
+    """The quantized checkpoints, made from the committed model if they are not there."""
     for name, options in VARIANTS.items():
         out = ROOT / "variants" / name
         if not (out / "config.json").exists():
@@ -119,16 +124,15 @@ def make_variants() -> None:
 
 def write_config(folder: Path, **changes: Any) -> tuple[Path, dict[str, Any]]:
     """The demo's configuration with free ports, a state folder of its own and absolute paths."""
-    source = ROOT / "deploy" / "examples" / "demo.yaml"
-    config = yaml.safe_load(source.read_text(encoding="utf-8"))
+    config = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
     config["state_dir"] = str(folder / "state")
     config["gateway"] = {**config.get("gateway", {}), "port": free_port()}
     config["control"] = {**config.get("control", {}), "port": free_port()}
     config["environments"] = {"engine": str(ROOT / ".venv-engine")}
     for engine in config["engines"]:
-        engine["checkpoint"] = str((source.parent / engine["checkpoint"]).resolve())
+        engine["checkpoint"] = str((EXAMPLE.parent / engine["checkpoint"]).resolve())
     for adapter in config["adapters"]:
-        adapter["path"] = str((source.parent / adapter["path"]).resolve())
+        adapter["path"] = str((EXAMPLE.parent / adapter["path"]).resolve())
     config |= changes
     path = folder / "wattgate.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.fleet import ROOT, Fleet, chat, wait_until
+from tests.integration.fleet import ROOT, THIRD, Fleet, chat, wait_until
 
 JSON = ROOT / "adapters" / "json"
 
@@ -53,10 +53,10 @@ def unloaded(fleet: Fleet) -> Iterator[None]:
 def test_adapter_comes_and_goes_while_the_gateway_runs(fleet: Fleet, root: Path) -> None:
     loaded = wattgate(fleet, "adapter", "load", "extra", str(root / "adapters" / "json"), "--model", "demo")
     assert loaded.returncode == 0, loaded.stderr
-    wait_until(lambda: {"extra", "extra:bf16", "extra:int4"} <= listed(fleet), bound_s=60, what="extra is listed")
+    wait_until(lambda: {"extra", "extra:bf16", f"extra:{THIRD}"} <= listed(fleet), bound_s=60, what="extra is listed")
     assert "extra:int8" not in listed(fleet)
-    answer = httpx.post(f"{fleet.gateway}/v1/chat/completions", json=chat("extra:int4"), timeout=60)
-    assert answer.json()["model"] == "extra:int4"
+    answer = httpx.post(f"{fleet.gateway}/v1/chat/completions", json=chat(f"extra:{THIRD}"), timeout=60)
+    assert answer.json()["model"] == f"extra:{THIRD}"
 
     again = wattgate(fleet, "adapter", "load", "extra", str(root / "adapters" / "json"), "--model", "demo")
     assert again.returncode == 2
@@ -64,7 +64,7 @@ def test_adapter_comes_and_goes_while_the_gateway_runs(fleet: Fleet, root: Path)
 
     assert wattgate(fleet, "adapter", "unload", "extra").returncode == 0
     wait_until(lambda: "extra" not in listed(fleet), bound_s=30, what="extra is gone")
-    gone = httpx.post(f"{fleet.gateway}/v1/chat/completions", json=chat("extra:int4"), timeout=60)
+    gone = httpx.post(f"{fleet.gateway}/v1/chat/completions", json=chat(f"extra:{THIRD}"), timeout=60)
     assert gone.status_code == 404
 
 

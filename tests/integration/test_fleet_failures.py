@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.integration.fleet import Fleet, chat, wait_until
+from tests.integration.fleet import THIRD, Fleet, chat, wait_until
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(600)]
 
@@ -32,9 +32,9 @@ def engine_tree(fleet: Fleet, name: str) -> list[psutil.Process]:
 
 
 def test_killed_engine_ends_the_stream_with_an_error_and_comes_back_with_its_adapters(fleet: Fleet) -> None:
-    before = fleet.engine("demo-int4")
-    tree = engine_tree(fleet, "demo-int4")
-    stream = frames(fleet, chat("json:int4", **LONG))
+    before = fleet.engine(f"demo-{THIRD}")
+    tree = engine_tree(fleet, f"demo-{THIRD}")
+    stream = frames(fleet, chat(f"json:{THIRD}", **LONG))
     got = [next(stream) for _ in range(5)]
     tree[0].kill()
     got += list(stream)
@@ -46,13 +46,15 @@ def test_killed_engine_ends_the_stream_with_an_error_and_comes_back_with_its_ada
     others = httpx.post(f"{fleet.gateway}/v1/chat/completions", json=chat("demo:bf16"), timeout=60)
     assert others.status_code == 200
     fleet.wait_ready()
-    after = fleet.engine("demo-int4")
+    after = fleet.engine(f"demo-{THIRD}")
     assert after["restarts"] == before["restarts"] + 1
-    wait_until(lambda: set(fleet.engine("demo-int4")["adapters"]) == {"json", "code"}, bound_s=60, what="adapters back")
+    wait_until(
+        lambda: set(fleet.engine(f"demo-{THIRD}")["adapters"]) == {"json", "code"}, bound_s=60, what="adapters back"
+    )
 
     def answers() -> bool:
-        answer = httpx.post(f"{fleet.gateway}/v1/chat/completions", json=chat("json:int4"), timeout=60)
-        return answer.status_code == 200 and answer.json()["model"] == "json:int4"
+        answer = httpx.post(f"{fleet.gateway}/v1/chat/completions", json=chat(f"json:{THIRD}"), timeout=60)
+        return answer.status_code == 200 and answer.json()["model"] == f"json:{THIRD}"
 
     wait_until(answers, bound_s=30, what="the adapter serves again")
 

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from tests.integration.fleet import Fleet
+from tests.integration.fleet import THIRD, Fleet
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(600)]
 
@@ -38,7 +38,7 @@ def events(fleet: Fleet, path: str, body: dict[str, Any]) -> list[dict[str, Any]
     return seen
 
 
-@pytest.mark.parametrize("model", ["demo:bf16", "demo:int8", "demo:int4", "json:int4"])
+@pytest.mark.parametrize("model", ["demo:bf16", "demo:int8", f"demo:{THIRD}", f"json:{THIRD}"])
 def test_response_names_what_served_it_and_has_its_usage(fleet: Fleet, model: str) -> None:
     answer = post(fleet, "/v1/responses", {"model": model, **RESPONSE})
     assert answer.status_code == 200, answer.text
@@ -47,13 +47,13 @@ def test_response_names_what_served_it_and_has_its_usage(fleet: Fleet, model: st
 
 
 def test_streamed_response_ends_with_the_whole_and_equals_the_unstreamed_one(fleet: Fleet) -> None:
-    seen = events(fleet, "/v1/responses", {"model": "demo:int4", **RESPONSE})
+    seen = events(fleet, "/v1/responses", {"model": f"demo:{THIRD}", **RESPONSE})
     assert [event["type"] for event in seen[:2]] == ["response.created", "response.in_progress"]
     last = seen[-1]
-    assert (last["type"], last["response"]["model"]) == ("response.completed", "demo:int4")
+    assert (last["type"], last["response"]["model"]) == ("response.completed", f"demo:{THIRD}")
     assert last["response"]["usage"]["output_tokens"] == 12
     text = "".join(event["delta"] for event in seen if event["type"] == "response.output_text.delta")
-    whole = post(fleet, "/v1/responses", {"model": "demo:int4", **RESPONSE}).json()
+    whole = post(fleet, "/v1/responses", {"model": f"demo:{THIRD}", **RESPONSE}).json()
     assert text == whole["output"][0]["content"][0]["text"]
 
 
@@ -68,7 +68,7 @@ def test_official_client_gets_a_response(fleet: Fleet) -> None:
             client.responses.create(model="demo", input=QUESTION, store=True)
 
 
-@pytest.mark.parametrize("model", ["demo:bf16", "demo:int8", "demo:int4", "json:int4"])
+@pytest.mark.parametrize("model", ["demo:bf16", "demo:int8", f"demo:{THIRD}", f"json:{THIRD}"])
 def test_message_names_what_served_it_and_has_its_usage(fleet: Fleet, model: str) -> None:
     answer = post(fleet, "/v1/messages", {"model": model, **MESSAGE})
     assert answer.status_code == 200, answer.text
@@ -77,19 +77,19 @@ def test_message_names_what_served_it_and_has_its_usage(fleet: Fleet, model: str
 
 
 def test_streamed_message_has_its_usage_and_equals_the_unstreamed_one(fleet: Fleet) -> None:
-    seen = events(fleet, "/v1/messages", {"model": "demo:int4", **MESSAGE})
-    assert (seen[0]["type"], seen[0]["message"]["model"]) == ("message_start", "demo:int4")
+    seen = events(fleet, "/v1/messages", {"model": f"demo:{THIRD}", **MESSAGE})
+    assert (seen[0]["type"], seen[0]["message"]["model"]) == ("message_start", f"demo:{THIRD}")
     assert [event["type"] for event in seen[-2:]] == ["message_delta", "message_stop"]
     text = "".join(event["delta"]["text"] for event in seen if event["type"] == "content_block_delta")
-    whole = post(fleet, "/v1/messages", {"model": "demo:int4", **MESSAGE}).json()
+    whole = post(fleet, "/v1/messages", {"model": f"demo:{THIRD}", **MESSAGE}).json()
     assert text == whole["content"][0]["text"]
     assert seen[-2]["usage"]["output_tokens"] == whole["usage"]["output_tokens"]
 
 
 def test_tokens_of_a_message_are_counted_as_the_engine_will_read_them(fleet: Fleet) -> None:
-    body = {"model": "demo:int4", "messages": MESSAGE["messages"]}
+    body = {"model": f"demo:{THIRD}", "messages": MESSAGE["messages"]}
     counted = post(fleet, "/v1/messages/count_tokens", body).json()["input_tokens"]
-    usage = post(fleet, "/v1/messages", {"model": "demo:int4", **MESSAGE}).json()["usage"]
+    usage = post(fleet, "/v1/messages", {"model": f"demo:{THIRD}", **MESSAGE}).json()["usage"]
     assert counted == usage["input_tokens"] + usage.get("cache_read_input_tokens", 0)
 
 

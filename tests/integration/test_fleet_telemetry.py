@@ -15,14 +15,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes.prometheus import Prometheus, grafana_queries, has_number
-from tests.integration.fleet import Fleet, chat, wait_until
+from tests.integration.fleet import THIRD, Fleet, chat, wait_until
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(600)]
 
 ROUNDS = 15
 """Of load, before a query that still says nothing is silent."""
 
-SPREAD = ["demo:bf16", "demo:int8", "demo:int4", "json:bf16", "code:int4"]
+SPREAD = ["demo:bf16", "demo:int8", f"demo:{THIRD}", "json:bf16", f"code:{THIRD}"]
 
 
 def load(fleet: Fleet, requests: int = 20) -> None:
@@ -62,13 +62,13 @@ def test_exposition_passes_promtool_in_text_and_parses_as_openmetrics(fleet: Fle
 
 
 def test_requests_and_tokens_are_counted_per_variant_and_adapter(fleet: Fleet) -> None:
-    labels = {"variant": "int4", "adapter": "code"}
+    labels = {"variant": THIRD, "adapter": "code"}
     before = {
         "ok": total(fleet, "wattgate_requests_total", outcome="ok", **labels),
         "output": total(fleet, "wattgate_tokens_total", kind="output", **labels),
     }
     for _ in range(3):
-        body = chat("code:int4", ignore_eos=True, stream=True, max_tokens=16)
+        body = chat(f"code:{THIRD}", ignore_eos=True, stream=True, max_tokens=16)
         assert httpx.post(f"{fleet.gateway}/v1/chat/completions", json=body, timeout=60).status_code == 200
 
     def counted() -> bool:
@@ -92,7 +92,7 @@ def test_joules_of_all_accounts_add_up_to_the_meter_exactly(fleet: Fleet) -> Non
     micro = energy["microjoules"]
     assert sum(micro["accounts"].values()) == sum(micro["devices"].values())
     assert sum(micro["configurations"]) == micro["accounts"]["active"]
-    assert {row["variant"] for row in energy["configurations"] if row["active_joules"] > 0} == {"bf16", "int8", "int4"}
+    assert {row["variant"] for row in energy["configurations"] if row["active_joules"] > 0} == {"bf16", "int8", THIRD}
     assert {device["scope"] for device in energy["devices"]} == {"estimated"}
 
     exported = samples(fleet)
@@ -131,7 +131,7 @@ def test_status_command_shows_every_engine_within_eighty_columns(fleet: Fleet) -
         env={"COLUMNS": "80", "PATH": "/usr/bin:/bin"},
     )
     assert said.returncode == 0, said.stderr
-    for name in ("demo-bf16", "demo-int8", "demo-int4"):
+    for name in ("demo-bf16", "demo-int8", f"demo-{THIRD}"):
         assert name in said.stdout
     assert max(map(len, said.stdout.splitlines())) <= 80
 

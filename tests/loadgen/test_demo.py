@@ -23,6 +23,7 @@ from rich.console import Console
 
 from loadgen._demo._board import Board
 from loadgen._demo._config import DemoConfig, Engine, ports_in_use, read_config, write_on_ports
+from loadgen._demo._cpu import serves_int4
 from loadgen._demo._load import Measured
 from loadgen._demo._processes import Children
 from loadgen._demo._results import load_grid, rich_table, size_grid, verdict
@@ -115,6 +116,35 @@ def test_each_adapter_is_loaded_once_on_one_engine_after_the_other(root: Path) -
     config = read_config(root / "deploy" / "examples" / "demo.yaml")
     assert config.adapter_ids() == ["json:bf16", "json:int4", "code:bf16", "code:int4"]
     assert config.loaded_ids() == ["demo:bf16", "demo:int8", "demo:int4", "json:bf16", "code:int4"]
+
+
+def test_demo_without_int4_differs_in_its_third_engine_only(root: Path) -> None:
+    usual, other = (
+        yaml.safe_load((root / "deploy" / "examples" / name).read_text(encoding="utf-8"))
+        for name in ("demo.yaml", "demo-fp16.yaml")
+    )
+    third, replaced = other["engines"].pop(), usual["engines"].pop()
+    assert other == usual
+    assert third["options"] == replaced["options"] | {"dtype": "float16"}
+    assert third["adapters"] == replaced["adapters"]
+    config = read_config(root / "deploy" / "examples" / "demo-fp16.yaml")
+    assert config.loaded_ids() == ["demo:bf16", "demo:int8", "demo:fp16", "json:bf16", "code:fp16"]
+    assert [engine.variant for engine in config.engines if engine.checkpoint == root / "models" / "demo"] == [
+        "bf16",
+        "fp16",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "served"), [("flags : avx2\n", False), ("flags : avx2 avx512f\n", True), ("Features : sve\n", True)]
+)
+def test_int4_is_left_out_on_x86_without_avx512_only(tmp_path: Path, text: str, served: bool) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(text)
+    assert serves_int4(cpuinfo, path=str(tmp_path)) is served
+    assert serves_int4(tmp_path / "nothing", path=str(tmp_path))
+    (tmp_path / "nvidia-smi").touch(mode=0o755)
+    assert serves_int4(cpuinfo, path=str(tmp_path))
 
 
 def test_other_ports_change_nothing_else_and_keep_the_state_apart(root: Path, tmp_path: Path) -> None:

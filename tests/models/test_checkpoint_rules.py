@@ -27,6 +27,8 @@ from tests.fakes.safetensors_file import (
 )
 
 CPU = DeviceFacts(kind="cpu")
+AVX2 = DeviceFacts(kind="cpu", avx512=False)
+AVX512 = DeviceFacts(kind="cpu", avx512=True)
 TURING = DeviceFacts(kind="cuda", compute_capability=(7, 5))
 AMPERE = DeviceFacts(kind="cuda", compute_capability=(8, 0), memory_bytes=Bytes(24 * 2**30))
 VOLTA = DeviceFacts(kind="cuda", compute_capability=(7, 0))
@@ -81,6 +83,16 @@ CHECKPOINTS: dict[str, tuple[Case, list[Case]]] = {
         [Case(weight_only(8), AMPERE), Case(W8A8, CPU), Case(weight_only(4), CPU)],
     ),
     "cpu-weight-only-fp8": (Case(FP8_WEIGHT_ONLY, CPU), [Case(FP8_WEIGHT_ONLY, TURING), Case(FP8_DYNAMIC, CPU)]),
+    "cpu-int4-avx512": (
+        Case(weight_only(4), AVX2),
+        [
+            Case(weight_only(4), AVX512),
+            Case(weight_only(4), CPU),
+            Case(weight_only(4), AMPERE),
+            Case(W8A8, AVX2),
+            Case(BF16, AVX2, options={"dtype": "float16", "adapters": True}),
+        ],
+    ),
     "cpu-int4-shape": (
         Case({}, CPU, linears=ODD_FUSED),
         [Case({}, CPU, linears=ODD_ALONE), Case({}, CPU, linears=LINEARS), Case({}, AMPERE, linears=ODD_FUSED)],

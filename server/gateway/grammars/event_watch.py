@@ -166,6 +166,7 @@ class EventWatch(ABC):
         end = data.rfind(self._separator)
         if end < 0 and self._separator is _LF and _CRLF in data:
             self._separator = _CRLF
+            self._before, self.template = (), None  # it ends as events did before
             end = data.rfind(_CRLF)
         end = 0 if end < 0 else end + len(self._separator)
         if len(data) - end > MAX_HELD_BYTES:

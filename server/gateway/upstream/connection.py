@@ -44,7 +44,7 @@ class Connection(asyncio.Protocol):
         self._fields: dict[bytes, bytes] = {}
         """The head's, as they come."""
         self.on_header = self._fields.__setitem__  # for the parser: no code of ours runs for a header
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser
         self._transport: asyncio.Transport | None = None
         self._receiver: Receiver | None = None
         self._head_bytes = 0
@@ -125,6 +125,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._parser = httptools.HttpResponseParser(self)
         # Any unsent byte pauses writing, so that `resume_writing` tells when the last one left.
         self._transport.set_write_buffer_limits(high=0)
         raw = transport.get_extra_info("socket")
@@ -168,7 +169,8 @@ class Connection(asyncio.Protocol):
             self._receiver.arrived(self._now(), b"", True)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        self._transport = self._splice = None
+        del self._parser  # they hold one another, and would both wait for a garbage collection
         self.reusable = False
         if not self._whole:
             self._break(f"broke the connection ({exc})" if exc else "closed the connection")

@@ -186,6 +186,8 @@ class Http1Exchange:
         connection, self._connection = self._connection, None
         if connection is not None:
             self.first_byte_at = connection.began_at
+            self._sink = None
+            self._error = None  # its traceback holds what holds it
             self._upstream.ended(self)
             self._pool.give(connection, keep=self._ended and not self._paused)
 
