@@ -10,15 +10,21 @@ They meet in wire.py: routing tables go down to the workers, records and token t
 
 The path of a request, in the order of gateway/path.py:
 
-    gateway/app.py          the documented surface; inference routes are raw ASGI endpoints
+    gateway/connection.py   the seam to uvicorn: a request for inference leaves it here, the rest goes on to app.py
+    gateway/listener.py     what all connections share: bounds, hosts, CORS, TLS, one watch over the slow
+    gateway/client.py       the request as it came, and the way of the answer back
+    gateway/drive.py        runs the path by its own events: no task, no turn of the loop between event and answer
     gateway/endpoints.py    which paths there are, and the grammar of each
+    gateway/visit.py        around all stages: answers what they raise, gives back what is held, writes the record
     gateway/auth.py         API key → tenant, models, limits
     gateway/limits.py       a part of the key's limits, or 429
     gateway/grammars/       the deciding fields of the body, parsed once; everything else passes through
-    gateway/admission.py    a slot, or a place in the line, or 429
+    gateway/admission.py    a slot, or a place in the line (line.py), or 429
     gateway/routing/        model id → candidates → one healthy replica
+    gateway/attempts.py     the first replica that answers; retry.py says what is worth another, sightings.py tells
     gateway/upstream/       the HTTP/1.1 client to the engine
     gateway/forward.py      the answer as it comes: streamed, whole, or an error that says so
+    gateway/passage.py      token events that pass unread, told by their bytes; the others go through
     gateway/grammars/event_watch.py  token times and usage, without parsing every event
     gateway/records.py      one record, and the times of its tokens, in the next batch
 
@@ -46,7 +52,7 @@ To add a …
 
     engine kind         engines/KIND.py, a line in engines/__init__.py                    contract: engines/engine.py
     engine launcher     engines/launchers/KIND.py, a line in its __init__.py              launchers/launcher.py
-    routing policy      gateway/routing/NAME.py, a line in its __init__.py                routing/policy.py
+    routing policy      gateway/routing/NAME.py, a line in its __init__.py and in PolicyName  routing/policy.py
     energy meter        energy/KIND.py, a line in energy/__init__.py                      energy/meter.py
     attribution method  energy/attribution/NAME.py, a line in its __init__.py             attribution/attribution.py
     endpoint            a line in gateway/endpoints.py

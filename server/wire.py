@@ -193,7 +193,7 @@ class ReplicaSeen(msgspec.Struct, array_like=True):
     """
 
     answered: int = 0
-    """The head of an answer came, with a status other than 429, 502, 503, 504."""
+    """The head of an answer came, with a status that is none of the following."""
     unreachable: int = 0
     lost: int = 0
     """The connection broke, or what came was nonsense."""
@@ -203,6 +203,8 @@ class ReplicaSeen(msgspec.Struct, array_like=True):
     """502, 504."""
     refused: int = 0
     """429, 503."""
+    erred: int = 0
+    """500 and what else says that the engine failed: perhaps by the request's fault."""
 
     @property
     def failed(self) -> int:

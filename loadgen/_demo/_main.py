@@ -72,7 +72,7 @@ def main(argv: Sequence[str], *, places: Places | None = None, console: Console 
     try:
         config, folder = _configure(options, places)
         if places.config == _WITHOUT_INT4:
-            _say(console, "fp16 takes the place of int4: vLLM's int4 kernel needs AVX-512, and this CPU has none.")
+            _say(console, "fp16 instead of int4: vLLM's int4 kernel needs AVX-512, which this CPU has not.")
         stale = stale_variants(config, places.root)
         with Children() as children:
             demo = _Demo(places=places, config=config, folder=folder, console=console, children=children)

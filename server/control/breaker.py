@@ -11,7 +11,7 @@ What ejects:
 
     three checks in a row missed, or one while requests fail, too
     five failed requests in a row, over all workers, with no answer between them
-    half of at least ten attempts in 10 s failed, unless no other replica serves the same: half is more than nothing
+    half of at least ten attempts in 10 s failed, 500s too, unless no other replica serves the same
     a hang (`hang.py`)
 
 429 and 503 are no failures: who refuses lives. The backoff begins anew once a replica was well for a minute, so one
@@ -89,16 +89,19 @@ class Breaker:
         elif self.state is EngineState.READY:
             self._become(EngineState.SUSPECT, "It did not answer its last health check.")
 
-    def reported(self, *, answered: int, failed: int) -> None:
-        """A worker tells how its attempts went since it last told."""
-        if self.state not in SERVING or not answered + failed:
+    def reported(self, *, answered: int, failed: int, erred: int = 0) -> None:
+        """A worker tells how its attempts went since it last told; `erred`: by an error that a request may have caused.
+
+        Those count for the share of failures only, so that one client's bad requests take no last replica away.
+        """
+        if self.state not in SERVING or not answered + failed + erred:
             return
         now = self._clock.monotonic()
-        self._window.append((now, answered + failed, failed))
+        self._window.append((now, answered + failed + erred, failed + erred))
         while self._window[0][0] < now - _WINDOW:
             self._window.popleft()
         self._failures = self._failures + failed if not answered else 0
-        if failed:
+        if failed or erred:
             self._troubled_at = now
             self._judge_failures()
         elif self.state is EngineState.HALF_OPEN:
@@ -131,7 +134,7 @@ class Breaker:
         failed = sum(count for _, _, count in self._window)
         in_a_row = self._failures >= _FAILURES_IN_A_ROW
         too_many = attempts >= _ATTEMPTS_TO_JUDGE and failed >= _BAD_SHARE * attempts and self._others_serve()
-        if in_a_row or too_many or self.state is EngineState.HALF_OPEN:
+        if in_a_row or too_many or (self.state is EngineState.HALF_OPEN and self._failures):
             self.eject(Ejection.FAILURES, f"{failed} of the last {attempts} requests to it failed.")
         elif self.state is EngineState.READY:
             self._become(EngineState.SUSPECT, f"{failed} of the last {attempts} requests to it failed.")

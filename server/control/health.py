@@ -135,7 +135,7 @@ class HealthWatch:
     def _seen(self, seen: ReplicaSeen) -> None:
         """A worker tells; failures are judged at once, and looked into."""
         was = self._breaker.state
-        self._breaker.reported(answered=seen.answered, failed=seen.failed)
+        self._breaker.reported(answered=seen.answered, failed=seen.failed, erred=seen.erred)
         if seen.failed and self._breaker.state in SERVING:
             self._alarm.set()
         if self._breaker.state is not was:

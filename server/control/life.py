@@ -310,7 +310,10 @@ class Life:
             return None
         if settings.api_key_env not in self._around.environ:
             raise StartError(f"The environment variable {settings.api_key_env} (`api_key_env`) is not set. Export it.")
-        return self._around.environ[settings.api_key_env]
+        key = self._around.environ[settings.api_key_env].strip()
+        if not key or not key.isascii() or not key.isprintable():
+            raise StartError(f"{settings.api_key_env} (`api_key_env`) holds no key: it is empty, or not plain ASCII.")
+        return key
 
     @property
     def _engine(self) -> Engine:

@@ -21,6 +21,7 @@ __all__ = ["first_answer"]
 
 _RETRYABLE_FROM: Final = 429
 """Lower statuses are answers."""
+_BROKEN_FROM: Final = 500
 
 
 async def first_answer(worker: Worker, visit: Visit, call: Call, plan: Plan, body: bytes) -> Exchange:
@@ -54,12 +55,14 @@ async def first_answer(worker: Worker, visit: Visit, call: Call, plan: Plan, bod
 class _Search:
     """Whom to ask next, and what is told about those who were asked."""
 
-    __slots__ = ("_plan", "_tried", "_worker", "ask")
+    __slots__ = ("_lost", "_plan", "_tried", "_worker", "ask")
 
     def __init__(self, worker: Worker, plan: Plan, ask: Ask) -> None:
         self._worker = worker
         self._plan = plan
         self._tried: list[str] = []
+        self._lost = False
+        """An engine died with the request: a second one may, but no third."""
         self.ask = ask
 
     def after_failure(self, target: Target, exchange: Exchange, error: RequestError) -> Target | None:
@@ -71,7 +74,9 @@ class _Search:
     def after_refusal(self, target: Target, exchange: Exchange) -> Target | None:
         """When the answer is an error; None: it stands."""
         sightings, reason = self._worker.sightings, retryable(exchange.status)
-        if reason is None:
+        if reason is None and exchange.status >= _BROKEN_FROM:
+            sightings.erred(target.replica.name)
+        elif reason is None:
             sightings.answered(target.replica.name)
         else:
             wait = retry_after_of(exchange.headers, self._worker.clock)
@@ -79,8 +84,9 @@ class _Search:
         return self._elsewhere(target, reason)
 
     def _elsewhere(self, target: Target, reason: RetryReason | None) -> Target | None:
-        if reason is None:
+        if reason is None or (reason == "connection_lost" and self._lost):
             return None
+        self._lost |= reason == "connection_lost"
         self._tried.append(target.replica.name)
         try:
             another = self._worker.router.choose(self._plan, self.ask, self._tried)

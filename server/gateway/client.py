@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from server.errors import BodyTooLargeError, RequestError
+from server.errors import BodyTooLargeError, ContendedError, RequestError
 from server.gateway.drive import Drive
 from server.gateway.endpoints import Endpoint
 from server.gateway.upstream.upstream import Exchange
@@ -49,7 +49,10 @@ class Client:
     _body = b""
     _more: list[bytes] | None = None
     """What has come of the body after its first part."""
-    _size = 0
+    size = 0
+    """Bytes of the body that have come."""
+    _counted = 0
+    """Of them, what the listener counts as half there."""
     _body_is_whole = False
     _turn = False
     _drive: Drive | None = None
@@ -86,8 +89,8 @@ class Client:
 
     def add(self, piece: bytes, limit: int) -> None:
         """A part of the body has come."""
-        self._size += len(piece)
-        if self._size > limit or self.refusal is not None:
+        self.size += len(piece)
+        if self.size > limit or self.refusal is not None:
             self.refuse(body_too_large(limit))
         elif not self._body:
             self._body = piece
@@ -95,6 +98,19 @@ class Client:
             self._more = [piece]
         else:
             self._more.append(piece)
+
+    def waits_for_more(self) -> None:
+        """The rest of the body comes with a later read: until then, what is there is held for nothing."""
+        listener = self._connection.listener
+        listener.half_bytes += self.size - self._counted
+        self._counted = self.size
+        if listener.half_bytes > listener.settings.max_in_flight_bytes:
+            self.refuse(
+                ContendedError(
+                    "The gateway receives too many bodies at once (`gateway.max_in_flight_bytes`). Try again later.",
+                    retry_after=Seconds(1.0),
+                )
+            )
 
     def body_is_whole(self) -> None:
         """The last part of the body has come."""
@@ -132,6 +148,9 @@ class Client:
 
     def _start(self) -> None:
         if self._drive is None:
+            if self._counted:
+                self._connection.listener.half_bytes -= self._counted
+                self._counted = 0
             self._drive = self._connection.serve(self)
             self._drive.start()
 

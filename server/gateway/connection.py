@@ -30,7 +30,13 @@ KEEP_ALIVE_S: Final = 75.0
 """An idle connection stays open so long: longer than clients' own pools keep theirs, so that they close first."""
 
 _LINGER_S: Final = 2.0
+_LINGER_TOTAL_S: Final = 10.0
 _LINGER_BYTES: Final = 64 * 2**20
+_SLOWEST_BODY: Final = 16 * 1024
+"""Bytes a second."""
+_FRAMING_SHARE: Final = 9
+"""A byte of a body takes no more bytes of chunks."""
+_OF_UPGRADES: Final = frozenset({b"upgrade", b"connection", b"http2-settings"})
 _HIGH_WATER: Final = 64 * 1024
 
 _log = logging.getLogger("wattgate.gateway")
@@ -51,6 +57,9 @@ class _Gone:
     def abort(self) -> None:
         """It is closed."""
 
+    def can_write_eof(self) -> bool:
+        return False
+
     def get_write_buffer_size(self) -> int:
         return 0
 
@@ -67,11 +76,20 @@ class ClientConnection(HttpToolsProtocol):
     _reading = False
     """Between a message's first byte and its last."""
     _in_head = False
+    _read_bytes = 0
+    """Of the read that is being parsed."""
     _head_bytes = 0
-    """Received since the last head was whole: no less than what there is of the next one."""
+    """Of the reads that brought the current head: no less than there is of it."""
+    _body_reads_bytes = 0
+    """Of the reads after that one: the body, its framing, and what follows it."""
+    _trailer_bytes = 0
+    _upgrading = False
+    """The client would rather speak another protocol: its request is read again without that wish."""
     _deaf = False
     """What still comes is not read: it follows something that is not HTTP, or an answer before the request's end."""
     _unheard_bytes = 0
+    _lingers_since = 0.0
+    """Since when only the client's end of the connection is waited for; 0: it is in use."""
     _touched_at = Seconds(0.0)
     """When something was last received, or an answer ended."""
     _began_at = 0.0
@@ -101,6 +119,8 @@ class ClientConnection(HttpToolsProtocol):
             if client is not None:
                 client.lost()
         self._source = None
+        self._reading = False
+        self.listener.left(self)
         if type(self.cycle) is Client:
             self.cycle = None
         # Transport and connection hold one another; so does much else. Without this, all of it would wait for a
@@ -114,17 +134,20 @@ class ClientConnection(HttpToolsProtocol):
             if self._unheard_bytes > _LINGER_BYTES:
                 self.transport.abort()
             return
-        self._head_bytes += len(data)
+        self._count(len(data))
+        rest: int | None = None
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._deaf = True  # the request is served; another protocol is not spoken
-            self.cycle.keep_alive = False
+        except httptools.HttpParserUpgrade as exc:
+            rest = exc.args[0]
         except httptools.HttpParserError as exc:
-            self._broken(exc)
+            if not self._is_over():
+                self._broken(exc)
             return
-        if self._in_head and self._head_bytes > self.listener.settings.max_header_bytes:
-            self._break_off(self.listener.headers_too_large())
+        if rest is not None:
+            self._go_on_without_upgrade(data[rest:])
+        elif self._reading:
+            self._check_what_is_half_there()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -139,22 +162,63 @@ class ClientConnection(HttpToolsProtocol):
         if self._source is not None:
             self._source.resume()
 
+    def _count(self, size: int) -> None:
+        self._read_bytes = size
+        if self._in_head:
+            self._head_bytes += size
+        elif self._reading:
+            self._body_reads_bytes += size
+
+    def _check_what_is_half_there(self) -> None:
+        """A message that goes on with the next read must not grow without end."""
+        bound = self.listener.settings.max_header_bytes
+        if self._in_head:
+            if self._head_bytes > bound:
+                self._break_off(self.listener.headers_too_large())
+        elif type(self.cycle) is Client:
+            self.cycle.waits_for_more()
+            if self._body_reads_bytes > bound + _FRAMING_SHARE * self.cycle.size:
+                self._break_off(self.listener.headers_too_large())
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Who can be answered in HTTP/1.1 wants an answer more than another protocol (RFC 9110, 7.8)."""
+        if self.parser.get_method() == b"CONNECT":
+            self._break_off(BadRequestError("CONNECT is not possible here."))
+            return
+        self._upgrading, self._reading, self._in_head = False, False, False
+        lines = [b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)]
+        lines += [b"%b: %b\r\n" % header for header in self.headers if header[0] not in _OF_UPGRADES]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"".join((*lines, b"\r\n", rest)))
+
     # --- httptools ----------------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if self._is_over():
+            raise ConnectionAbortedError("the read goes on behind the last request that is served")
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
         self._reading = self._in_head = True
+        self._head_bytes = self._read_bytes
+        self._body_reads_bytes = self._trailer_bytes = 0
         self._began_at = self._touched_at
 
     def on_url(self, url: bytes) -> None:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        if self._in_head:
+            self.headers.append((name.lower(), value))
+        else:  # what follows the body could otherwise pose as a key
+            self._trailer_bytes += len(name) + len(value)
+            if self._trailer_bytes > self.listener.settings.max_header_bytes:
+                raise self.listener.headers_too_large()
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade():
+            self._upgrading = True
+            return
         self._in_head = False
         listener, version, fields = self.listener, self.parser.get_http_version(), dict(self.headers)
         if (
@@ -165,8 +229,7 @@ class ClientConnection(HttpToolsProtocol):
             or fields.get(b"host") not in listener.good_hosts
         ):
             listener.check_head(self.url, self.headers, version)
-        self._head_bytes = 0
-        headers, self.headers = self.headers, []  # what may follow the body could otherwise pose as a key
+        headers, self.headers = self.headers, []
         endpoint = listener.endpoint_of(self.url)
         method: bytes = self.parser.get_method()
         if endpoint is None or method == b"OPTIONS":
@@ -203,6 +266,8 @@ class ClientConnection(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
         self._reading = False
         if type(self.cycle) is Client:
             self.cycle.body_is_whole()
@@ -217,6 +282,7 @@ class ClientConnection(HttpToolsProtocol):
         self.headers += headers
         self.expect_100_continue = any(name == b"expect" for name, _ in headers)
         super().on_headers_complete()
+        self.headers = []
         if self._draining:
             self.cycle.keep_alive = False
 
@@ -285,13 +351,16 @@ class ClientConnection(HttpToolsProtocol):
 
     def look(self, now: float) -> None:
         """Cut off a client that keeps the gateway waiting; called about every second."""
-        silent = now - self._touched_at
-        if self._deaf:
-            if silent > _LINGER_S:
+        silent, patience = now - self._touched_at, self.listener.settings.idle_timeout_s
+        if self.transport.is_closing():
+            if silent > patience:  # the client does not read what is left
+                self.transport.abort()
+        elif self._lingers_since:
+            if silent > _LINGER_S or now - self._lingers_since > _LINGER_TOTAL_S:
                 self.transport.abort()
         elif self._stalled_at:
             self._look_at_reader(now)
-        elif self._reading:
+        elif self._reading and not self._deaf and not self.pipeline:
             self._look_at_writer(now)
         elif silent > KEEP_ALIVE_S and (self.cycle is None or self.cycle.response_complete):
             self.transport.close()
@@ -303,9 +372,17 @@ class ClientConnection(HttpToolsProtocol):
             if now - self._began_at > head_bound:
                 what = f"The request's head did not come within {head_bound:g} s (`gateway.header_timeout_s`)"
                 self._break_off(SlowClientError(f"{what}. Send it without a pause."))
-        elif now - self._touched_at > idle_bound and type(self.cycle) is Client:
+        elif now - self._touched_at <= idle_bound and now - self._began_at <= idle_bound + self._body_time():
+            return
+        elif type(self.cycle) is not Client:
+            self.transport.close()  # it was answered without its body
+        else:
             what = f"Nothing came of the body for {idle_bound:g} s (`gateway.idle_timeout_s`)"
             self.cycle.refuse(SlowClientError(f"{what}. Send it without a pause."))
+
+    def _body_time(self) -> float:
+        """Seconds that what has come of the body may have taken."""
+        return self._body_reads_bytes / _SLOWEST_BODY
 
     def _look_at_reader(self, now: float) -> None:
         """A client that reads nothing would hold its slot and its engine for ever."""
@@ -345,9 +422,14 @@ class ClientConnection(HttpToolsProtocol):
         self.transport.write(b"".join(lines))
         self._linger()
 
+    def _is_over(self) -> bool:
+        """Whether the last answer was sent already."""
+        return self._deaf or self.transport.is_closing()
+
     def _linger(self) -> None:
         """Close so that the client can still read the answer: data that arrives at a closed socket would reset it."""
         self._deaf = True
+        self._lingers_since = self._touched_at
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from ipaddress import ip_address
@@ -37,10 +38,14 @@ _ONLY_ONCE: Final = (b"host", b"authorization", b"x-api-key", b"x-request-id")
 _MAX_KNOWN: Final = 1000
 _LONG_BODY: Final = 100_000
 """Bytes that a stranger need not send before he is refused."""
+_MAX_DIGITS: Final = 19
+"""A longer number is too long in any case."""
 _UNKNOWN_LENGTH: Final = b"100000"
-_PLAIN_PATH: Final = re.compile(rb"/[^?#%]*")
+_PLAIN_PATH: Final = re.compile(rb"/[^?#%\x80-\xff]*")
 """Stands in the table as it is, or not at all."""
 _LOOPBACK_NAMES: Final = frozenset({b"localhost", b"127.0.0.1", b"[::1]"})
+
+_log = logging.getLogger("wattgate.gateway")
 
 Serve = Callable[[Client], Coroutine[Any, None, None]]
 
@@ -65,6 +70,8 @@ class Listener:
         self.last_call_s = last_call
         self.unread = 0
         """Requests that were refused before their head was whole, or for it: they have no record."""
+        self.half_bytes = 0
+        """Of bodies whose end has not come."""
         self._endpoints = {path.encode(): endpoint for endpoint in ENDPOINTS for path in endpoint.paths}
         self._hosts = _hosts(settings)
         self.good_hosts: set[bytes] = set()
@@ -112,9 +119,11 @@ class Listener:
         endpoint = self._endpoints.get(url)
         if endpoint is None and not _PLAIN_PATH.fullmatch(url):
             try:
-                path = httptools.parse_url(url).path or b""
+                path = httptools.parse_url(url).path
             except httptools.HttpParserInvalidURLError as exc:
                 raise BadRequestError("The request's target is not a URL.") from exc
+            if not path or not path.isascii():
+                raise BadRequestError("The request's target is not a URL with a path in ASCII; escape other letters.")
             endpoint = self._endpoints.get(unquote_to_bytes(path))
         return endpoint
 
@@ -141,8 +150,12 @@ class Listener:
         A body that will be too long, a stranger's body if it may be long, a browser's origin, a wish for a go-ahead.
         """
         fields = client.fields
-        length = int(fields.get(b"content-length", _UNKNOWN_LENGTH))
-        if length > self.settings.max_body_bytes and b"transfer-encoding" not in fields:
+        coding = fields.get(b"transfer-encoding")
+        if coding is not None and coding.lower() != b"chunked":
+            client.refuse(BadRequestError("The only `Transfer-Encoding` that is understood here is `chunked`."))
+        digits = fields.get(b"content-length", _UNKNOWN_LENGTH).lstrip(b"0") or b"0"
+        length = int(digits[:_MAX_DIGITS])
+        if length > self.settings.max_body_bytes and coding is None:
             client.refuse(body_too_large(self.settings.max_body_bytes))
         elif length >= _LONG_BODY:
             try:
@@ -191,12 +204,19 @@ class Listener:
             return b""
         return b"access-control-allow-origin: %b\r\nvary: origin\r\naccess-control-expose-headers: *\r\n" % origin
 
+    def left(self, connection: ClientConnection) -> None:
+        """A client has gone."""
+        self._connections.discard(connection)
+
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = self.clock.monotonic()
         connections = list(self._connections)
-        for connection in connections:
-            connection.look(now)
         self._watch = loop.call_later(_LOOK_EVERY, self._look, loop) if connections else None
+        for connection in connections:
+            try:
+                connection.look(now)
+            except Exception:  # noqa: BLE001  # a defect with one connection must not end the watch over all
+                _log.exception("a defect of the gateway while it looked after a connection")
 
 
 def _hosts(settings: GatewaySettings) -> frozenset[bytes] | None:

@@ -41,9 +41,9 @@ async def serve(worker: Worker, client: Client) -> None:
         body = client.take_body()
         call = _understand(endpoint, body, trace)
         worker.keys.check_model(grant, call.model)
-        plan = worker.router.route_of(call.model, endpoint)
         size = len(body)
         visit.charge = worker.limits.try_charge(grant, size) or await worker.limits.charge(grant, size)
+        plan = worker.router.route_of(call.model, endpoint)
         claim = visit.claim = Claim(grant.tenant, grant.priority, size, plan)
         if not worker.admission.try_enter(claim):
             trace.queued = await worker.admission.enter(claim)

@@ -45,6 +45,10 @@ class Sightings:
         if self._pauses and replica in self._pauses:
             self._recovered(replica)
 
+    def erred(self, replica: str) -> None:
+        """It answered 500 or the like: a sign of life, but not of health."""
+        self._of(replica).erred += 1
+
     def refused(self, replica: str, status: int, retry_after: Seconds | None) -> None:
         """It answered 429 or 503: not now; `retry_after` is how long it wants to be left alone.
 

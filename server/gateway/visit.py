@@ -116,6 +116,8 @@ class Visit:
                 self.charge.settle(usage.prompt_tokens, usage.completion_tokens)
             elif self.trace.exchange is None or self.trace.exchange.sent_at is None:
                 self.charge.settle(0, 0)  # no engine has seen it
+            elif self.trace.watch is not None:
+                self.charge.settle(None, self.trace.watch.token_chunks)
             else:
                 self.charge.settle(None, None)
 

@@ -199,7 +199,7 @@ TENSORS: Final = Rule(
 )
 CPU_W8A8: Final = Rule(
     sentence="A W8A8 engine on the CPU cannot take adapters: it dies.",
-    instead="load it on the bf16 or int4 variant, or merge it into the base model and quantize the result.",
+    instead="load it on the bf16, fp16 or int4 variant, or merge it into the base model and quantize the result.",
     find=_cpu_w8a8,
 )
 OFF: Final = Rule(

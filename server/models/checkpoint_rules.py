@@ -1,8 +1,10 @@
 """Which checkpoints vLLM cannot serve on which device.
 
-Sources: tried with vLLM 0.32 on the CPU (weight-only int8, W8A8 with adapters, int4 without AVX-512: `_C_AVX2` is
-built without `cpu_gemm_wna16`, the one kernel of linear layers that only `_C_AVX512` has), else read in its kernel tables
-(`model_executor/kernels/linear`) and in the `get_min_capability` of its quantization schemes.
+Sources: tried with vLLM 0.32 on the CPU (weight-only int8, W8A8 with adapters, int4 without AVX-512), else read in its
+kernel tables (`model_executor/kernels/linear`) and in the `get_min_capability` of its quantization schemes.
+
+For x86-64 CPUs it has a library with AVX-512 and one without; of the kernels of linear layers the second lacks
+`cpu_gemm_wna16` alone, which serves W4A16, GPTQ and AWQ.
 """
 
 from __future__ import annotations
@@ -168,12 +170,12 @@ SPARSE_WEIGHTS: Final = Rule(
 )
 CPU_FP4: Final = Rule(
     sentence="The CPU engine has no kernel for 4-bit floating-point weights.",
-    instead="serve a W4A16 (int4) or W8A8 (int8) variant on the CPU, or this one on a GPU.",
+    instead="serve a W8A8 (int8) or, with AVX-512, a W4A16 (int4) variant on the CPU, or this one on a GPU.",
     find=_cpu_fp4,
 )
 CPU_WEIGHT_ONLY_INT: Final = Rule(
     sentence="The CPU engine's weight-only kernel takes 4-bit integers and no other width (W8A16 has none).",
-    instead="quantize to W8A8 (activations as well) or to W4A16, or serve this variant on a GPU.",
+    instead="quantize to W8A8 (activations as well) or, with AVX-512, to W4A16, or serve this variant on a GPU.",
     find=_cpu_weight_only_int,
 )
 CPU_WEIGHT_ONLY_FP8: Final = Rule(
@@ -194,7 +196,7 @@ CPU_INT4_SHAPE: Final = Rule(
 )
 CPU_W8A8_ADAPTERS: Final = Rule(
     sentence="A W8A8 engine on the CPU dies when it is started with adapters.",
-    instead="remove `adapters:` from this engine and load adapters on the bf16 or int4 variant, "
+    instead="remove `adapters:` from this engine and load adapters on the bf16, fp16 or int4 variant, "
     "or merge the adapter into the base model and quantize the result.",
     find=_cpu_w8a8_adapters,
 )

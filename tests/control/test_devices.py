@@ -1,8 +1,9 @@
-"""GPUs that NVML cannot read, and those that the caller may not use, are left out; nothing is raised."""
+"""GPUs that cannot be read or may not be used are left out, and nothing is raised; what the CPU can do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest

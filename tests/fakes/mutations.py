@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from random import Random
 
 __all__ = ["mutated", "pieces_of"]
@@ -14,33 +15,61 @@ def mutated(random: Random, corpus: Sequence[bytes], words: Sequence[bytes]) -> 
     """One of the corpus after one to four changes; `words` are what is worth putting in."""
     data = random.choice(corpus)
     for _ in range(random.randint(1, 4)):
-        start = random.randrange(len(data) + 1)
-        end = min(len(data), start + random.choice([1, 2, 8, 60]))
-        match random.randrange(8):
-            case 0:
-                letter = random.choice(_LETTERS) if random.random() < 0.5 else random.randrange(256)
-                data = data[:start] + bytes([letter]) + data[start + 1 :]
-            case 1:
-                data = data[:start] + data[end:]
-            case 2:
-                data = data[:end] + data[start:end] * random.choice([1, 2, 50]) + data[end:]
-            case 3:
-                data = data[:start] + random.choice(words) + data[start:]
-            case 4:
-                lines = data.split(b"\r\n")
-                lines.insert(random.randrange(1, min(len(lines), 8) + 1), random.choice(words))
-                data = b"\r\n".join(lines)
-            case 5:
-                other = random.choice(corpus)
-                data = data[:start] + other[random.randrange(len(other) + 1) :]
-            case 6:
-                data = data[:start]
-            case _:
-                data += random.choice(corpus)
+        change = random.choice((_replaced, _shortened, _repeated, _cut, _with_word, _with_line, _spliced, _followed))
+        data = change(random, data, words if change in {_with_word, _with_line} else corpus)
     return data
 
 
 def pieces_of(random: Random, data: bytes) -> list[bytes]:
     """The bytes in one piece or in a few."""
-    edges = sorted({0, len(data), *(random.randrange(len(data) + 1) for _ in range(random.choice([0, 0, 1, 4])))})
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    edges = sorted({0, len(data), *(_place(random, data) for _ in range(random.choice([0, 0, 1, 4])))})
+    return [data[start:end] for start, end in pairwise(edges)]
+
+
+def _place(random: Random, data: bytes) -> int:
+    return random.randrange(len(data) + 1)
+
+
+def _range(random: Random, data: bytes) -> tuple[int, int]:
+    start = _place(random, data)
+    return start, min(len(data), start + random.choice([1, 2, 8, 60]))
+
+
+def _replaced(random: Random, data: bytes, _: Sequence[bytes]) -> bytes:
+    at = _place(random, data)
+    letter = random.choice(_LETTERS) if random.random() < 0.5 else random.randrange(256)
+    return data[:at] + bytes([letter]) + data[at + 1 :]
+
+
+def _shortened(random: Random, data: bytes, _: Sequence[bytes]) -> bytes:
+    start, end = _range(random, data)
+    return data[:start] + data[end:]
+
+
+def _repeated(random: Random, data: bytes, _: Sequence[bytes]) -> bytes:
+    start, end = _range(random, data)
+    return data[:end] + data[start:end] * random.choice([1, 2, 50]) + data[end:]
+
+
+def _cut(random: Random, data: bytes, _: Sequence[bytes]) -> bytes:
+    return data[: _place(random, data)]
+
+
+def _with_word(random: Random, data: bytes, words: Sequence[bytes]) -> bytes:
+    at = _place(random, data)
+    return data[:at] + random.choice(words) + data[at:]
+
+
+def _with_line(random: Random, data: bytes, words: Sequence[bytes]) -> bytes:
+    lines = data.split(b"\r\n")
+    lines.insert(random.randint(1, min(len(lines), 8)), random.choice(words))
+    return b"\r\n".join(lines)
+
+
+def _spliced(random: Random, data: bytes, corpus: Sequence[bytes]) -> bytes:
+    other = random.choice(corpus)
+    return data[: _place(random, data)] + other[_place(random, other) :]
+
+
+def _followed(random: Random, data: bytes, corpus: Sequence[bytes]) -> bytes:
+    return data + random.choice(corpus)

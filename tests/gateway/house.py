@@ -172,7 +172,7 @@ class House:
 
 
 @asynccontextmanager
-async def serving(worker: Worker, *, last_call: Seconds = Seconds(0)) -> AsyncIterator[Server]:
+async def serving(worker: Worker, *, last_call: float = 0.0) -> AsyncIterator[Server]:
     """The worker's app under uvicorn."""
     sock = socket.create_server(("127.0.0.1", 0))
     listener = Listener(
@@ -180,7 +180,7 @@ async def serving(worker: Worker, *, last_call: Seconds = Seconds(0)) -> AsyncIt
         partial(serve, worker),
         check_key=worker.keys.holder_of,
         clock=worker.clock,
-        last_call=last_call,
+        last_call=Seconds(last_call),
     )
     server = Server(listener.config(create_app(worker)), port=sock.getsockname()[1])
     async with worker.alive():
@@ -193,7 +193,7 @@ async def serving(worker: Worker, *, last_call: Seconds = Seconds(0)) -> AsyncIt
 
 
 @asynccontextmanager
-async def open_house(*, last_call: Seconds = Seconds(0), **settings: Any) -> AsyncIterator[House]:
+async def open_house(*, last_call: float = 0.0, **settings: Any) -> AsyncIterator[House]:
     """A house with these gateway settings; the routing table is not yet known."""
     quick = {"connect_timeout_s": 5, "first_byte_timeout_s": 20, "whole_answer_timeout_s": 20, "idle_timeout_s": 20}
     with tempfile.TemporaryDirectory(prefix="wg") as folder:

@@ -16,6 +16,7 @@ from server.gateway.auth import OPEN_GRANT, Keyring, visible
 from server.wire import KeyGrant
 from tests.fakes.scripted_engine import DONE, EngineConnection, chunked, role, stream, token, usage, whole
 from tests.gateway.house import ANSWER, MESSAGES, House, candidate, open_house, problem, route, until
+from tests.gateway.raw import CHAT, dialled, post
 
 pytestmark = pytest.mark.anyio
 
@@ -67,6 +68,36 @@ async def test_key_makes_the_tenant_and_stays_here(house: House) -> None:
     assert (await house.control.record()).tenant == "acme"
     assert SECRET not in str(house.engine.requests[0].headers)
     assert house.engine.requests[0].headers["authorization"] == "Bearer engine-secret"
+
+
+@pytest.mark.parametrize(("secret", "status"), [(SECRET, 100), (OTHER, 401)])
+async def test_only_a_known_key_gets_a_go_ahead_for_a_long_body(house: House, secret: str, status: int) -> None:
+    await give_keys(house, secret=grant())
+    data = post(b"authorization: Bearer " + secret.encode(), b"expect: 100-continue", body=b"x" * 200_000)
+    async with dialled(house) as wire:
+        assert (await wire.ask(data[:-200_000])).status == status
+
+
+@pytest.mark.parametrize(
+    "target", [b"/v1/chat/completions?x", b"/v1/%63hat/completions", b"http://a/v1/chat/completions"]
+)
+async def test_no_spelling_of_a_path_goes_around_the_key(house: House, target: bytes) -> None:
+    await give_keys(house, secret=grant())
+    async with dialled(house) as wire:
+        assert (await wire.ask(post(target=target))).status == 401
+        assert (await wire.ask(post(b"authorization: Bearer " + SECRET.encode(), target=target))).status == 200
+
+
+async def test_key_in_the_trailers_is_no_key(house: House) -> None:
+    await give_keys(house, secret=grant())
+    chunks = b"%x\r\n%b\r\n0\r\nauthorization: Bearer %b\r\n\r\n" % (len(CHAT), CHAT, SECRET.encode())
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with dialled(house) as wire:
+        assert (await wire.ask(head + chunks)).status == 401
+    async with dialled(house) as wire:
+        keyed = head.replace(b"\r\n\r\n", b"\r\nx-api-key: %b\r\n\r\n" % SECRET.encode())
+        assert (await wire.ask(keyed + chunks)).status == 200
+        assert (await wire.ask(post())).status == 401
 
 
 @pytest.mark.parametrize(

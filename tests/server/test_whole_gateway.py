@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ import psutil
 import pytest
 import yaml
 
+from tests.fakes.certificates import make_certificate
 from tests.fakes.safetensors_file import write_checkpoint
 from tests.fakes.vllm_process import install
 from tests.integration.fleet import Fleet, chat, free_port, start, stop, wait_until
@@ -265,3 +267,31 @@ def test_wrong_flag_is_an_error_and_help_fits_eighty_columns() -> None:
     said = wattgate("--help")
     assert said.returncode == 0
     assert max(map(len, said.stdout.splitlines())) <= 80
+
+
+def test_gateway_with_a_certificate_serves_over_tls_and_says_so(tmp_path: Path) -> None:
+    certificate, key = make_certificate(tmp_path)
+    files = {"tls_certificate": certificate.name, "tls_key": key.name}
+    path, config = configuration(tmp_path, gateway={"port": free_port(), "drain_timeout_s": 5, **files})
+    running = start(path, config, tmp_path / "up.log")
+    try:
+        running.wait_ready(BOUND_S)
+        url = f"https://127.0.0.1:{config['gateway']['port']}"
+        assert url in wattgate("status", "--config", str(path)).stdout.replace("\n", "")
+        trust = ssl.create_default_context(cafile=str(certificate))
+        answer = httpx.post(f"{url}/v1/chat/completions", json=chat("demo"), timeout=BOUND_S, verify=trust)
+        assert answer.status_code == 200
+    finally:
+        stop(running)
+
+
+@pytest.mark.parametrize("verb", [("check",), ("up", "--config")])
+def test_certificate_that_cannot_serve_is_told_before_anything_starts(tmp_path: Path, verb: tuple[str, ...]) -> None:
+    make_certificate(tmp_path)
+    (tmp_path / "cert.pem").write_text("no certificate", encoding="ascii")
+    path, _ = configuration(
+        tmp_path, gateway={"port": free_port(), "tls_certificate": "cert.pem", "tls_key": "key.pem"}
+    )
+    said = wattgate(*verb, str(path))
+    assert said.returncode == 2
+    assert "gateway.tls_certificate" in said.stderr

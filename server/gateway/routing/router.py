@@ -22,6 +22,9 @@ __all__ = ["Ask", "Plan", "Router", "Target"]
 
 _log = logging.getLogger("wattgate.gateway")
 
+_GUESS_LENGTH: Final = 64
+_GUESS_AMONG: Final = 100
+"""Likeness costs milliseconds of the event loop where names are long or many."""
 _SOON: Final = Seconds(1.0)
 _NOBODY: Final[frozenset[str]] = frozenset()
 
@@ -133,7 +136,8 @@ class Router:
             return NoCapacityError(
                 "The gateway is starting and does not know its engines yet. Try again in a moment.", retry_after=_SOON
             )
-        near = difflib.get_close_matches(model[:200], self._plans, n=3, cutoff=0.5)
+        guessable = len(model) <= _GUESS_LENGTH and len(self._plans) <= _GUESS_AMONG
+        near = difflib.get_close_matches(model, self._plans, n=3, cutoff=0.5) if guessable else []
         guess = f" Did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""
         return UnknownModelError(
             f"There is no model `{model[:200]}`.{guess} `GET /v1/models` lists what is served.", param="model"

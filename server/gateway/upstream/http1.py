@@ -22,6 +22,8 @@ from server.wire import ReplicaAddress
 __all__ = ["Http1Exchange", "Http1Upstream", "UpstreamLimits"]
 
 STALE_CONNECTION: Final = "stale_connection"
+_STALE_WITHIN: Final = Seconds(0.5)
+"""What is lost later was lost at work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +205,7 @@ class Http1Exchange:
             isinstance(self._error, UpstreamFailedError)
             and self._connection is not None
             and self._connection.began_at is None
+            and self._upstream.clock.monotonic() - self._last_at < _STALE_WITHIN
             and not self._connection.fresh
         )
 
