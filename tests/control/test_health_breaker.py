@@ -27,8 +27,8 @@ class Patient:
             self.clock.advance(every)
             self.breaker.checked(answered)
 
-    def saw(self, answered: int = 0, failed: int = 0) -> None:
-        self.breaker.reported(answered=answered, failed=failed)
+    def saw(self, answered: int = 0, failed: int = 0, erred: int = 0) -> None:
+        self.breaker.reported(answered=answered, failed=failed, erred=erred)
 
     def away(self) -> float:
         """Eject it by its checks; how long until it may be tried, its checks answered."""
@@ -60,6 +60,25 @@ def test_suspect_is_cleared_after_five_calm_seconds_and_not_before() -> None:
     one.checks(True)
     assert one.state() is EngineState.READY
     assert one.breaker.problem is None
+
+
+def test_errors_that_a_request_may_have_caused_eject_by_their_share_while_others_serve() -> None:
+    one, last = Patient(), Patient(others=False)
+    for patient in (one, last):
+        patient.saw(answered=5, erred=4)
+        assert patient.state() is EngineState.SUSPECT
+        patient.saw(erred=1)
+    assert (one.state(), one.breaker.reason) == (EngineState.UNHEALTHY, Ejection.FAILURES)
+    last.saw(erred=100)
+    assert last.state() is EngineState.SUSPECT
+
+
+def test_error_answer_does_not_end_a_row_of_failures() -> None:
+    one = Patient(others=False)
+    for _ in range(5):
+        one.saw(erred=1)
+        one.saw(failed=1)
+    assert one.state() is EngineState.UNHEALTHY
 
 
 def test_five_failures_in_a_row_eject_even_the_last_replica() -> None:

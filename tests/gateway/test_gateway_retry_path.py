@@ -56,6 +56,11 @@ class Two:
         return {reason: count for reason, count in self.house.worker.retries.spent.items() if count}
 
 
+def seen_of(house: House) -> list[dict[str, ReplicaSeen]]:
+    """What the worker told with each batch."""
+    return [batch.gauges.seen for batch in house.control.batches]
+
+
 @asynccontextmanager
 async def two() -> AsyncIterator[Two]:
     async with open_house() as house, ScriptedEngine().running() as second:
@@ -127,6 +132,27 @@ async def test_stream_begins_at_another_replica_if_the_first_died_before_its_hea
         answer = await pair.house.chat(stream=True)
         assert answer.headers["x-wattgate-engine"] == "b"
         assert b"Hello" in answer.content
+
+
+async def test_request_that_ends_engines_ends_two_at_most() -> None:
+    async with open_house() as house, ScriptedEngine().running() as second, ScriptedEngine().running() as third:
+        engines = {"a": house.engine, "b": second, "c": third}
+        for engine in engines.values():
+            engine.then(dies)
+        await house.know(
+            route("demo:bf16", *(candidate(replica=name) for name in engines)),
+            replicas=[replica(engine.port, name=name) for name, engine in engines.items()],
+        )
+        assert (await house.chat()).status_code == 502
+        assert sum(len(engine.requests) for engine in engines.values()) == 2
+
+
+async def test_replica_that_answers_500_is_no_better_for_having_answered() -> None:
+    async with two() as pair:
+        pair.a.then(whole({"error": "broken"}, 500))
+        await pair.know(only_a=True)
+        assert (await pair.house.chat()).status_code == 500
+        await pair.house.control.until(lambda: {"a": ReplicaSeen(erred=1)} in seen_of(pair.house))
 
 
 async def test_with_nowhere_else_to_go_there_is_one_attempt_and_the_engines_own_answer() -> None:

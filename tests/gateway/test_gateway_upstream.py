@@ -195,6 +195,20 @@ async def test_kept_connection_that_the_engine_closed_is_replaced_once() -> None
         assert len(engine.requests) == 3
 
 
+async def test_kept_connection_that_dies_at_work_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.gateway.upstream.http1._STALE_WITHIN", 0.0)
+
+    async def die(connection: EngineConnection) -> None:
+        connection.reset()
+
+    async with upstream() as one, ScriptedEngine().running() as engine:
+        engine.then(whole({}), die, whole({}))
+        await ask(one, engine)
+        with pytest.raises(UpstreamFailedError):
+            await ask(one, engine)
+        assert len(engine.requests) == 2
+
+
 async def test_connection_that_dies_with_a_response_byte_is_not_tried_again() -> None:
     async def half_a_line(connection: EngineConnection) -> None:
         connection.send(b"HTTP/1.1 2")
