@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--launcher-pid", type=int, required=True)
     parser.add_argument("--ready-fd", type=int, required=True, help="gets a byte with the first routing table")
     arguments = parser.parse_args()
+    _give_way()
     logging.basicConfig(level=logging.WARNING, format="wattgate: %(message)s")
     config = Config.model_validate_json(arguments.config.read_bytes())
     with socket.socket(fileno=arguments.listen_fd) as listener, socket.socket(fileno=arguments.bus_fd) as bus:
@@ -40,6 +41,17 @@ def main() -> int:
         gc.freeze()  # what is loaded now lives as long as the process: no collection need look at it
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(plane.run(listener, bus, ready=partial(_tell_ready, arguments.ready_fd)))
+
+
+def _give_way() -> None:
+    """Let a worker go first where both want the same core: requests wait for workers, nobody waits for this process.
+
+    It does not run less for that, and what it starts (engines, threads) is not meant.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    except OSError:  # a sandbox may forbid it, and nothing depends on it
+        logging.getLogger(__name__).debug("the control plane could not be made to give way")
 
 
 def _tell_ready(pipe: int) -> None:
