@@ -25,6 +25,7 @@ from tests.server.test_launcher import BOUND_S, Launched, kill, write_plan
 
 def take_terminal() -> None:
     """Make standard input the controlling terminal of a new session."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have it ignored
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
