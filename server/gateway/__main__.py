@@ -58,7 +58,7 @@ async def _serve(settings: GatewaySettings, options: argparse.Namespace) -> None
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     gc.collect()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(10_000, 20, 20)
     gc.freeze()  # what is there now stays: no collection need look at it again
     async with worker.alive():
         telling = asyncio.create_task(_tell_ready(options.ready_fd, server, worker, begin))
