@@ -1,8 +1,8 @@
 """The data plane: a worker between clients and engines.
 
 A request for inference leaves uvicorn in `connection` and becomes a `client`; `drive` runs `path` for it (all stages,
-one function): `auth` → `limits` (with `allowance`) → `admission` (with `line` and `pace`) → `routing` → `attempts` (with
-`retry`, `sightings` and `upstream`) → `forward` (with `passage` and the grammar) → `records`. `visit` is around all of
-them. Everything else goes through `app`. `listener` is what connections share, `bus` carries records to the control
-plane and brings the routing table; `worker` holds all of it; `__main__` is the process.
+one function): `auth` → `limits` (`allowance`) → `admission` (`line`, `pace`) → `routing` → `attempts` (`retry`,
+`sightings`, `upstream`) → `forward` (`passage` and the grammar) → `records`. `visit` is around all of them. Everything
+else goes through `app`. `listener` is what connections share, `bus` carries records to the control plane and brings the
+routing table; `worker` holds all of it; `__main__` is the process.
 """
