@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from server.clock import SystemClock
 from server.errors import ContendedError, UpstreamFailedError, UpstreamTimeoutError
+from server.gateway.upstream.connection import Connection
 from server.gateway.upstream.http1 import Http1Upstream, UpstreamLimits
 from server.gateway.upstream.upstream import Exchange
 from tests.fakes.certificates import make_certificate
@@ -193,6 +194,15 @@ async def test_kept_connection_that_the_engine_closed_is_replaced_once() -> None
         assert await ask(one, engine) == (200, b'{"again": true}')
         assert one.retries == {"stale_connection": 1}
         assert len(engine.requests) == 3
+
+
+async def test_connection_that_is_lost_before_the_request_is_written_is_a_failed_engine() -> None:
+    async with upstream() as one, ScriptedEngine().running() as engine:
+        connection = Connection(SystemClock())  # no longer connected
+        answer = one.exchange(replica(engine.port), "/v1/x", b"{}", whole=True)
+        connection.send(answer, b"", b"")
+        with pytest.raises(UpstreamFailedError, match="closed the connection before it answered"):
+            await driven(answer.whole(1))
 
 
 async def test_kept_connection_that_dies_at_work_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,9 @@ class Connection(asyncio.Protocol):
 
     def send(self, receiver: Receiver, head: bytes, body: bytes) -> None:
         """Send a request; `receiver` takes the answer."""
-        assert self._transport is not None
+        if self._transport is None:  # it was lost between its opening and this
+            receiver.lost("closed the connection")
+            return
         self._receiver = receiver
         self.began_at = None
         self._fields.clear()
