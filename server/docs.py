@@ -19,7 +19,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from server.config.settings import Config
-from server.telemetry.metrics import CATALOGUE, Kind, Metric
+from server.telemetry.metric import Kind, Metric
+from server.telemetry.metrics import CATALOGUE
 
 __all__ = ["PAGES", "main", "metrics_page", "settings_page"]
 

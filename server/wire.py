@@ -6,6 +6,8 @@ worker's `Hello`; a control plane of another `PROTOCOL_VERSION` closes the conne
     worker → control   Batch      records of ended requests, token arrival times, gauges of the worker
                        LeaseWanted  a part of a key's limits, or some of it back
     control → worker   Snapshot   the whole routing table and the keys, numbered by its control plane
+                       Prices     what tokens cost in joules lately, by engine
+                       Budgets    which tenants have used up what they may use, or nearly
                        Lease      what the worker may spend of a key's limits, or that there is no more
                        Recall     give back what is not in use of a key's limits
                        Ack        the control plane holds this batch and all before it; the worker may forget them
@@ -35,12 +37,17 @@ __all__ = [
     "Ack",
     "Amounts",
     "Batch",
+    "BudgetState",
+    "Budgets",
     "Candidate",
     "Hello",
     "KeyGrant",
     "Lease",
     "LeaseWanted",
+    "News",
     "Outcome",
+    "Price",
+    "Prices",
     "Recall",
     "ReplicaAddress",
     "ReplicaSeen",
@@ -58,7 +65,7 @@ __all__ = [
     "frame_length",
 ]
 
-PROTOCOL_VERSION: Final = 2
+PROTOCOL_VERSION: Final = 3
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 NO_ADAPTER: Final = "none"
 """The adapter's name where there is none, as it stands on metrics."""
@@ -349,6 +356,39 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True, tag="snapshot"):
     """By the hex digest of the key; None: there are no keys, and everybody who reaches the gateway is served."""
 
 
+class Price(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What tokens cost at one engine lately, µJ. None: nothing was measured."""
+
+    prompt_token: float | None
+    """A computed prompt token: one that the prefix cache did not hold."""
+    output_token: float | None
+    method: str
+    scope: str
+
+
+class Prices(msgspec.Struct, frozen=True, kw_only=True, tag="prices"):
+    """Joule prices, for provisional figures; they replace what the worker had."""
+
+    engines: dict[str, Price]
+
+
+class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
+    """A tenant that is over a bound of its budget."""
+
+    spent: bool
+    """A hard bound is reached: refuse. Else a soft one: say so in a header."""
+    reason: str
+    """Which bound, in words: `1000 J a day`."""
+    retry_after_s: float
+    """Until the budget's period ends."""
+
+
+class Budgets(msgspec.Struct, frozen=True, kw_only=True, tag="budgets"):
+    """The tenants over a bound; it replaces what the worker had."""
+
+    tenants: dict[str, BudgetState]
+
+
 class Ack(msgspec.Struct, frozen=True, kw_only=True, tag="ack"):
     """The control plane holds the batch `seq` and all before it."""
 
@@ -372,7 +412,10 @@ class Recall(msgspec.Struct, frozen=True, kw_only=True, tag="recall"):
     key: str
 
 
-ToWorker = Snapshot | Ack | Lease | Recall
+News = Snapshot | Prices | Budgets
+"""What a control plane says to all workers; of each kind the newest counts."""
+
+ToWorker = News | Ack | Lease | Recall
 
 
 # --- framing ----------------------------------------------------------------------------------------------------------

@@ -6,19 +6,30 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from server.config.carbon import BudgetSettings, CarbonSettings, CostSettings
+from server.config.efficiency import EfficiencySettings
+from server.config.energy import EnergySettings, MeterSettings
+from server.config.ledger import LedgerSettings
+from server.config.section import Name, Settings
 
 __all__ = [
     "AdapterLimits",
     "AdapterSettings",
+    "BudgetSettings",
+    "CarbonSettings",
     "Config",
     "ControlSettings",
+    "CostSettings",
+    "EfficiencySettings",
     "EnergySettings",
     "EngineOptions",
     "EngineSettings",
     "EnvironmentSettings",
     "GatewaySettings",
     "HealthSettings",
+    "LedgerSettings",
     "MeterSettings",
     "PolicyName",
     "RestartSettings",
@@ -26,9 +37,6 @@ __all__ = [
     "TelemetrySettings",
     "origin",
 ]
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=63)]
-"""A name that stands in file names and metric labels."""
 
 ModelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=200)]
 """A public model id: hub ids have slashes, some names have colons."""
@@ -48,12 +56,6 @@ PolicyName = Literal[
 
 MAX_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM accepts for --max-lora-rank."""
-
-
-class Settings(BaseModel):
-    """A section: unknown keys are errors, values do not change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class EnvironmentSettings(Settings):
@@ -290,20 +292,6 @@ class HealthSettings(Settings):
     )
 
 
-class MeterSettings(Settings):
-    kind: str = Field(description="`nvml` or `cpu_estimate`: see server/energy.")
-    idle_watts: float = Field(20.0, ge=0, le=10_000, description="cpu_estimate: power of the idle package, W.")
-    watts_per_core: float = Field(8.0, ge=0, le=1000, description="cpu_estimate: power a busy core adds, W.")
-
-
-class EnergySettings(Settings):
-    meters: list[MeterSettings] | Literal["auto"] = Field(
-        "auto", description="`auto`: NVML where there is a GPU, else cpu_estimate."
-    )
-    interval_s: float = Field(1.0, ge=0.2, le=60, description="Between two meter readings.")
-    hold_s: float = Field(10.0, ge=0, le=600, description="Longest wait for running requests before a window closes.")
-
-
 class TelemetrySettings(Settings):
     max_adapters: int = Field(50, ge=1, le=10_000, description="Adapter names on metrics; more become `other`.")
     max_tenants: int = Field(100, ge=1, le=10_000, description="Tenant names on metrics; more become `other`.")
@@ -322,9 +310,14 @@ class Config(Settings):
     routing: RoutingSettings = Field(default_factory=RoutingSettings)
     health: HealthSettings = Field(default_factory=HealthSettings)
     energy: EnergySettings = Field(default_factory=EnergySettings)
+    carbon: CarbonSettings = Field(default_factory=CarbonSettings)
+    cost: CostSettings = Field(default_factory=CostSettings)
+    ledger: LedgerSettings = Field(default_factory=LedgerSettings)
+    efficiency: EfficiencySettings = Field(default_factory=EfficiencySettings)
     telemetry: TelemetrySettings = Field(default_factory=TelemetrySettings)
     engines: list[EngineSettings] = Field(min_length=1, description="The replicas.")
     adapters: list[AdapterSettings] = Field(default_factory=list, description="Loaded at start.")
+    budgets: list[BudgetSettings] = Field(default_factory=list, description="What tenants may use.")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
-from server.config.settings import ModelId, Name
+from server.config.section import Name
+from server.config.settings import ModelId
 from server.control.keys import Key, KeyKind, NewKey
 
 if TYPE_CHECKING:

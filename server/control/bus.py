@@ -1,4 +1,4 @@
-"""The control plane's end of the bus: batches in, snapshots out."""
+"""The control plane's end of the bus: batches in, news out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from server.wire import (
     Batch,
     Hello,
     LeaseWanted,
-    Snapshot,
+    News,
     ToControl,
     ToWorker,
     decode_to_control,
@@ -30,7 +30,7 @@ __all__ = ["Bus"]
 _log = logging.getLogger(__name__)
 
 _MAX_UNSENT_BYTES = 16 * 2**20
-"""A worker that does not read is cut at this; it connects again and gets the newest snapshot."""
+"""A worker that does not read is cut at this; it connects again and gets the newest of all."""
 
 
 class Bus:
@@ -55,7 +55,7 @@ class Bus:
         self._joined = joined
         self._left = left
         self._lease_wanted = lease_wanted
-        self._snapshot: Snapshot | None = None
+        self._news: dict[type[News], News] = {}
         self._over = asyncio.Event()
         self._hung_up = asyncio.Event()
         self._connections: dict[asyncio.StreamWriter, Hello] = {}
@@ -72,12 +72,12 @@ class Bus:
             for writer in list(self._connections):
                 writer.close()
 
-    def publish(self, snapshot: Snapshot) -> None:
-        """Send `snapshot` to every worker, and to each that connects from now on."""
-        self._snapshot = snapshot
+    def publish(self, news: News) -> None:
+        """Send `news` to every worker, and the newest of its kind to each that connects from now on."""
+        self._news[type(news)] = news
         if self._over.is_set():
             return
-        frame = encode(snapshot)
+        frame = encode(news)
         for writer in list(self._connections):
             self._write(writer, frame)
 
@@ -129,8 +129,9 @@ class Bus:
     def _greet(self, writer: asyncio.StreamWriter) -> None:
         if self._over.is_set():
             writer.write_eof()
-        elif self._snapshot is not None:
-            self._send(writer, self._snapshot)
+        else:
+            for news in self._news.values():
+                self._send(writer, news)
 
     def _hear(self, message: ToControl, worker: Hello, writer: asyncio.StreamWriter) -> None:
         if isinstance(message, Batch):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from server.energy.attribution import Account
+from server.accounts import Account
 from server.fleet import SERVING, EngineState, Replica
 from server.telemetry.summary import summarize
 from server.units import Seconds

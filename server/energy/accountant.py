@@ -207,7 +207,8 @@ class EnergyAccountant:
             return self._attribution.attribute(window)
         self._works.works["complete"][rows] = False
         everything = Share(account=Account.UNATTRIBUTED, engine=None, energy=window.energy)
-        return Shares(requests=np.zeros(len(rows), np.int64), others=[everything])
+        nothing = np.zeros(len(rows), np.int64)
+        return Shares(prefill=nothing, decode=nothing, others=[everything], method="none", confidence=0.0)
 
     def _settle(self, now: Seconds, replicas: Sequence[Replica]) -> list[RequestEnergy]:
         """Forget the requests whose windows are all closed; returns the final energies."""

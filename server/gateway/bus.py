@@ -1,4 +1,4 @@
-"""The worker's end of the bus: snapshots come in, batches go out, whoever the control plane is.
+"""The worker's end of the bus: news comes in, batches go out, whoever the control plane is.
 
 The control plane may be away, or be another one on the next connection: the client connects again and again, says
 `Hello`, and sends every batch that was not acknowledged. Requests never wait for it.
@@ -19,9 +19,12 @@ from server.wire import (
     LENGTH_BYTES,
     Ack,
     Batch,
+    Budgets,
     Hello,
     Lease,
     LeaseWanted,
+    News,
+    Prices,
     Recall,
     Snapshot,
     decode_to_worker,
@@ -61,7 +64,7 @@ class BusClient:
         hello: Hello,
         recorder: Recorder,
         *,
-        on_snapshot: Callable[[Snapshot], None],
+        on_news: Callable[[News], None],
         leases: Leaseholder | None = None,
         flush_every: Seconds = FLUSH_EVERY,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -70,7 +73,7 @@ class BusClient:
         self._path = path
         self._hello = hello
         self._recorder = recorder
-        self._on_snapshot = on_snapshot
+        self._on_news = on_news
         self._leases = leases
         self._writer: asyncio.StreamWriter | None = None
         self._flush_every = flush_every
@@ -143,8 +146,8 @@ class BusClient:
             message = decode_to_worker(await reader.readexactly(length))
             self._heard = True
             match message:
-                case Snapshot():
-                    self._on_snapshot(message)
+                case Snapshot() | Prices() | Budgets():
+                    self._on_news(message)
                 case Ack():
                     self._recorder.acknowledge(message.seq)
                     self._acknowledged.set()

@@ -26,7 +26,7 @@ from server.gateway.upstream.http1 import Http1Upstream, UpstreamLimits
 from server.gateway.upstream.upstream import Upstream
 from server.loop_lag import LoopLag
 from server.units import Seconds
-from server.wire import PROTOCOL_VERSION, Hello, LeaseWanted, Snapshot, WorkerGauges
+from server.wire import PROTOCOL_VERSION, Hello, LeaseWanted, News, Snapshot, WorkerGauges
 
 __all__ = ["Identity", "Visits", "Worker"]
 
@@ -104,9 +104,7 @@ class Worker:
         self.lag = LoopLag(clock)
         self.recorder = Recorder(max_backlog=settings.max_record_backlog, clock=clock, gauges=self._gauges)
         hello = Hello(version=PROTOCOL_VERSION, slot=identity.slot, pid=identity.pid, boot=identity.boot)
-        self.bus = BusClient(
-            bus, hello, self.recorder, on_snapshot=self._adopt, leases=self.limits, flush_every=flush_every
-        )
+        self.bus = BusClient(bus, hello, self.recorder, on_news=self._hear, leases=self.limits, flush_every=flush_every)
         self.informed = asyncio.Event()
         """Set with the first routing table."""
         self._boot = identity.boot
@@ -138,6 +136,10 @@ class Worker:
 
     def _tell(self, message: LeaseWanted) -> None:
         self.bus.tell(message)
+
+    def _hear(self, news: News) -> None:
+        if isinstance(news, Snapshot):
+            self._adopt(news)
 
     def _adopt(self, snapshot: Snapshot) -> None:
         self.keys.replace(snapshot.keys)

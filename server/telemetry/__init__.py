@@ -14,7 +14,8 @@ log.py            one line a request
 from server.telemetry.exporter import Exposition
 from server.telemetry.labels import LabelCap, LabelCaps
 from server.telemetry.log import RequestLog
-from server.telemetry.metrics import CATALOGUE, Metric
+from server.telemetry.metric import Metric
+from server.telemetry.metrics import CATALOGUE
 from server.telemetry.sources import AdapterLoad, EnergyFigures, Sources
 from server.telemetry.summary import Row, summarize
 from server.telemetry.traffic import Traffic, TrafficNow

@@ -85,6 +85,9 @@ class Exposition(Collector):
         families.add_traffic(traffic, replicas)
         if self._sources.energy is not None:
             families.add_energy(self._sources.energy())
+        for samples in self._sources.samples:
+            for name, labels, value in samples():
+                families.add(name, labels, value)
         return families
 
     def _adapters(self, replicas: Sequence[Replica]) -> list[AdapterLoad]:

@@ -21,7 +21,8 @@ from prometheus_client.utils import floatToGoString
 from server.fleet import Ejection, EngineState, Replica
 from server.telemetry.histogram import HistogramRow
 from server.telemetry.labels import NONE, OTHER
-from server.telemetry.metrics import CATALOGUE, Kind
+from server.telemetry.metric import Kind
+from server.telemetry.metrics import CATALOGUE
 from server.telemetry.sources import AdapterLoad, EnergyFigures
 from server.telemetry.traffic import TrafficNow
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,10 @@ from server.fleet import Replica
 from server.telemetry.traffic import Traffic
 from server.units import Microjoules, Seconds
 
-__all__ = ["AdapterLoad", "EnergyFigures", "Sources"]
+__all__ = ["AdapterLoad", "EnergyFigures", "Sample", "Sources"]
+
+Sample = tuple[str, tuple[str, ...], float | None]
+"""A metric's name, the values of its labels, its value; None: unknown, which is no sample."""
 
 
 class EnergyFigures(Protocol):
@@ -60,3 +63,5 @@ class Sources:
     energy: Callable[[], EnergyFigures] | None = None
     adapters: Callable[[], Sequence[AdapterLoad]] | None = None
     """None: what `Replica.adapters` lists is loaded, nothing else is expected."""
+    samples: Sequence[Callable[[], Iterable[Sample]]] = ()
+    """Whoever else has figures for metrics of the catalogue."""

@@ -10,7 +10,8 @@ from typing import Final, TypeVar
 from server.fleet import Replica
 from server.telemetry.histogram import HistogramRow, Histograms, quantile
 from server.telemetry.labels import NONE
-from server.telemetry.metrics import CATALOGUE, CONFIGURATION
+from server.telemetry.metric import CONFIGURATION
+from server.telemetry.metrics import CATALOGUE
 from server.telemetry.observations import ITL, TPOT, TTFT
 from server.telemetry.sources import EnergyFigures
 from server.telemetry.spans import Spans

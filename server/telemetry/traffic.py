@@ -13,7 +13,8 @@ from server.arrivals import Arrivals
 from server.telemetry.histogram import HistogramRow, Histograms
 from server.telemetry.kinds import KIND, Places, RecordKind, Sums
 from server.telemetry.labels import NONE, OTHER, LabelCaps, refold
-from server.telemetry.metrics import CATALOGUE, Kind
+from server.telemetry.metric import Kind
+from server.telemetry.metrics import CATALOGUE
 from server.telemetry.observations import DURATION, ITL, LAG, TPOT, TTFT, Columns, Flags, is_inference
 from server.telemetry.spans import Spans
 from server.telemetry.workers import Workers, WorkersNow

@@ -49,7 +49,7 @@ async def test_records_survive_control_planes_that_die_and_are_sent_once_when_ac
     with TemporaryDirectory(prefix="wg") as folder:
         bus, one = Path(folder) / "bus", recorder()
         hello = Hello(version=1, slot=3, pid=1, boot="b")
-        client = BusClient(bus, hello, one, on_snapshot=lambda _: None)
+        client = BusClient(bus, hello, one, on_news=lambda _: None)
         task = asyncio.ensure_future(client.run())
         one.add(record("a"))
         first = FakeControlPlane(bus)
@@ -91,7 +91,7 @@ async def test_control_plane_that_says_nothing_is_asked_ever_more_seldom_and_one
     with TemporaryDirectory(prefix="wg") as folder:
         bus = Path(folder) / "bus"
         hello = Hello(version=1, slot=0, pid=1, boot="b")
-        client = BusClient(bus, hello, recorder(), on_snapshot=lambda _: None, pause=pause)
+        client = BusClient(bus, hello, recorder(), on_news=lambda _: None, pause=pause)
         async with asyncio.timeout(10), await asyncio.start_unix_server(talk, bus):
             task = asyncio.ensure_future(client.run())
             await enough.wait()
@@ -109,7 +109,7 @@ async def test_batch_that_is_too_large_for_the_bus_is_dropped_counted_and_holds_
         one.add(record("x" * (MAX_FRAME_BYTES + 1)))
         one.cut(even_if_empty=False)
         one.add(record("small"))
-        client = BusClient(bus, Hello(version=1, slot=0, pid=1, boot="b"), one, on_snapshot=lambda _: None)
+        client = BusClient(bus, Hello(version=1, slot=0, pid=1, boot="b"), one, on_news=lambda _: None)
         control = FakeControlPlane(bus)
         async with control.running():
             task = asyncio.ensure_future(client.run())
@@ -127,7 +127,7 @@ async def test_flush_without_a_control_plane_gives_up_in_time() -> None:
         one = recorder()
         one.add(record("a"))
         hello = Hello(version=1, slot=0, pid=1, boot="b")
-        client = BusClient(Path(folder) / "bus", hello, one, on_snapshot=lambda _: None)
+        client = BusClient(Path(folder) / "bus", hello, one, on_news=lambda _: None)
         assert not await client.flush(Seconds(0.01))
 
 

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from server.telemetry import CATALOGUE, Metric
-from server.telemetry.metrics import Kind
+from server.telemetry.metric import Kind
 
 METRICS = pytest.mark.parametrize("metric", CATALOGUE.values(), ids=CATALOGUE)
 

@@ -18,7 +18,7 @@ from prometheus_client.samples import Sample
 from server.config import TelemetrySettings
 from server.fleet import Ejection, EngineState, Replica
 from server.telemetry import CATALOGUE, AdapterLoad, EnergyFigures, Exposition, LabelCaps, Sources, Traffic
-from server.telemetry.metrics import Kind
+from server.telemetry.metric import Kind
 from server.units import Microjoules, Seconds
 from server.wire import Outcome
 from tests.fakes.batches import batch, record, replica, tokens, worker

@@ -6,18 +6,29 @@ To add a method: one file with a class that keeps `Attribution`'s contract, one 
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from server.accounts import Account
 from server.energy.attribution.attribution import (
-    Account,
     Attribution,
     EngineUse,
     RequestUses,
     Share,
     Shares,
+    TokenEvents,
     Window,
 )
 from server.energy.attribution.token_share import TokenShare
 
-__all__ = ["ATTRIBUTIONS", "Account", "Attribution", "EngineUse", "RequestUses", "Share", "Shares", "Window"]
+__all__ = [
+    "ATTRIBUTIONS",
+    "Account",
+    "Attribution",
+    "EngineUse",
+    "RequestUses",
+    "Share",
+    "Shares",
+    "TokenEvents",
+    "Window",
+]
 
 ATTRIBUTIONS: Final[Mapping[str, Callable[[], Attribution]]] = {
     TokenShare.method: TokenShare,

@@ -18,7 +18,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from server.energy.attribution.attribution import Account, EngineUse, RequestUses, Share, Shares, Window
+from server.accounts import Account
+from server.energy.attribution.attribution import EngineUse, RequestUses, Share, Shares, Window
 from server.energy.attribution.rounding import split
 from server.units import Microjoules
 
@@ -46,7 +47,13 @@ class TokenShare:
             others += unpaid
         else:
             others += _by_cpu_time(window, window.other_cpu_us, dynamic, paid)
-        return Shares(requests=paid, others=[share for share in others if share.energy])
+        return Shares(
+            prefill=np.zeros_like(paid),
+            decode=paid,
+            others=[share for share in others if share.energy],
+            method=self.method,
+            confidence=self.confidence,
+        )
 
 
 def _by_cpu_time(window: Window, other_cpu_us: int, dynamic: Microjoules, paid: Integers) -> list[Share]:

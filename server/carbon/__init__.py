@@ -1,0 +1,1 @@
+"""Carbon and cost: what a joule emits and costs, now."""

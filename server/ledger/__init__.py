@@ -1,0 +1,1 @@
+"""The ledger: durable usage records and their hourly sums."""
