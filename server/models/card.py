@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from server.models.architecture import Architecture
+from server.models.weight_bytes import WeightBytes
 from server.units import Bytes
 
 __all__ = ["ModelCard"]
@@ -35,3 +37,9 @@ class ModelCard:
     max_position: int | None
     activation_bits: int | None = None
     """8 in W8A8; 16 where activations stay in `dtype`."""
+    kv_bits: int | None = None
+    """Of a number in the KV cache, if the checkpoint asks for a width of its own; else that of `dtype`."""
+    shape: Architecture | None = field(default=None, repr=False)
+    """None: a family that nobody described here, or one whose files do not hold what its configuration says."""
+    weight_bytes: WeightBytes | None = field(default=None, repr=False)
+    """None where the shape is."""

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from server.errors import CheckpointError
+from server.models.architecture import Architecture
 from server.models.card import ModelCard
 from server.models.document import Document, read_document
+from server.models.families import read_architecture
 from server.models.kv_cache import kv_bytes, kv_values_per_token
 from server.models.quantization import UNQUANTIZED_BITS, Quantization, read_quantization
 from server.models.safetensors_file import Shard, Tensor, read_shard
+from server.models.weight_bytes import read_weight_bytes
 from server.models.weights import Layer, LayerKind, Storage, read_layers
 from server.units import Bytes
 
@@ -30,6 +33,10 @@ _DTYPES: Final[Mapping[str, tuple[str, int]]] = {
 }
 """The dtype's name in `config.json` → the precision's, and its bits."""
 _STORED: Final[Mapping[str, str]] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+
+_HELD: Final = (0.98, 1.15)
+"""Parameters in the files over those of the formula: DeepSeek V3 adds 2 % for multi-token prediction, GPT-2's first
+files 10 % for the causal mask; less would be another model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +95,7 @@ class _Weights:
 
     def __init__(self, layers: Mapping[str, Layer], tied: bool, size: Bytes) -> None:
         linears = [layer for layer in layers.values() if layer.kind is LayerKind.LINEAR]
+        self.layers = layers
         self.size = size
         self.parameters = sum(layer.parameters + layer.bias_parameters for layer in layers.values())
         self.parameters -= _counted_twice(layers.values()) if tied else 0
@@ -105,6 +113,7 @@ def _card(
     precision, bits = _DTYPES.get(dtype or "", (dtype or "unknown", None))
     kv_bits = (quantization.kv_cache_bits if quantization else None) or bits
     quantized = quantization is not None and quantization.precision is not None
+    shape = _shape(config, weights)
     return ModelCard(
         architecture=architecture,
         precision=(quantization.precision if quantization else None) or precision,
@@ -121,7 +130,17 @@ def _card(
         else None,
         kv_bytes_per_token=kv_bytes(kv_values_per_token(config, architecture), kv_bits),
         max_position=text.integer("max_position_embeddings", least=1) or text.integer("n_positions", least=1),
+        kv_bits=quantization.kv_cache_bits if quantization else None,
+        shape=shape,
+        weight_bytes=read_weight_bytes(weights.layers, weights.size, shape) if shape else None,
     )
+
+
+def _shape(config: Document, weights: _Weights) -> Architecture | None:
+    """The architecture, if the files hold about as many parameters as it says."""
+    shape = read_architecture(config)
+    least, most = _HELD
+    return shape if shape and least <= weights.parameters / shape.total_parameters <= most else None
 
 
 def _read_config(folder: Path) -> Document:
