@@ -13,7 +13,7 @@ PIP_ARGS ?=
 ENGINE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 ARGS ?=
 
-.PHONY: help demo test check lint types arch unit bench probes soak load dashboards rules-test docs fmt clean
+.PHONY: help demo test check lint types arch unit bench gpu-check probes soak load dashboards rules-test docs fmt clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-zA-Z0-9_.-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,11 @@ rules-test: ## Prometheus configuration and rules (promtool)
 bench: .venv ## side by side with other gateways, and 5,000 streams; fills docs/benchmarks.md (ARGS="--rounds 9 --only …")
 	@$(BIN)/python -m tests.benchmarks.bench --write $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.scale --write
+
+GPU_PYTHON ?= $(firstword $(wildcard .venv-engine/bin/python) $(PYTHON))
+
+gpu-check: ## what this machine's GPU says of its energy; needs torch and nvidia-ml-py (GPU_PYTHON=… ARGS="--out FILE")
+	@$(GPU_PYTHON) tests/benchmarks/gpu_check.py $(ARGS)
 
 probes: .venv ## what gateways do when clients, engines and bytes misbehave (ARGS="--only ours")
 	@$(BIN)/python -m tests.benchmarks.probes --write $(ARGS)

@@ -51,9 +51,13 @@ class Place:
 
     kind: Literal["cpu", "gpu", "remote"]
     gpus: tuple[int, ...] = ()
+    metered_as: str | None = None
+    """Of an engine that runs elsewhere: what a remote meter calls its devices, `node-b/gpu:0,1`."""
 
     def __str__(self) -> str:
-        return f"gpu:{','.join(map(str, self.gpus))}" if self.kind == "gpu" else self.kind
+        if self.kind == "gpu":
+            return f"gpu:{','.join(map(str, self.gpus))}"
+        return self.metered_as or self.kind
 
 
 @contextlib.contextmanager
@@ -148,7 +152,7 @@ def place_engines(config: Config, gpus: Sequence[Gpu]) -> list[Place]:
 def _asked(settings: EngineSettings) -> Place | None:
     kind, _, which = settings.device.partition(":")
     if settings.launcher == "external":
-        return Place(kind="remote")
+        return Place(kind="remote", metered_as=settings.device if "/" in settings.device else None)
     if kind == "gpu":
         return Place(kind="gpu", gpus=tuple(sorted({int(index) for index in which.split(",")})))
     return Place(kind="cpu") if kind == "cpu" else None

@@ -1,26 +1,121 @@
-"""Every kind of meter keeps the contract; which one is taken where."""
+"""Every kind of meter keeps the contract; which ones are taken where."""
 
 from __future__ import annotations
 
-import types
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from server.config import EnergySettings, MeterSettings
-from server.energy import METERS, EnergyMeter, ProcessTable, discover
+from server.energy import METERS, EnergyMeter, ProcessTable, Reading, discover
 from server.energy.cpu_estimate import CpuEstimateMeter
 from server.energy.nvml import NvmlMeter
+from server.energy.rapl import RaplMeter
 from server.errors import ConfigError, MeterError
 from tests.energy.test_processes import Proc
 from tests.fakes.clock import FakeClock
+from tests.fakes.meter_rigs import JOULES, RIGS, Place, Rig
+from tests.fakes.nvml_library import NvmlLibrary
+from tests.fakes.powercap import AMD_EPYC, Powercap
+
+# --- the contract -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+@pytest.fixture(params=METERS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def rig(kind: str, clock: FakeClock, tmp_path: Path, nvml: NvmlLibrary) -> Iterator[Rig]:
+    with RIGS[kind](Place(folder=tmp_path, clock=clock, nvml=nvml)) as rig:
+        yield rig
+        rig.meter.close()
+
+
+def total(reading: Reading) -> float:
+    (device,) = reading.devices
+    return device.joules
+
+
+def test_label_of_a_meter_is_its_kind_in_the_table_and_maybe_a_name(kind: str, rig: Rig) -> None:
+    assert rig.meter.kind.partition(":")[0] == kind
+
+
+def test_meter_counts_what_its_device_uses(rig: Rig) -> None:
+    before = total(rig.meter.read())
+    for times in (1, 2, 3):
+        rig.work()
+        assert total(rig.meter.read()) == pytest.approx(before + times * JOULES)
+
+
+def test_device_that_rests_uses_nothing_and_keeps_its_name_and_scope(rig: Rig) -> None:
+    first, second = rig.meter.read(), rig.meter.read()
+    assert first.devices == second.devices
+    assert first.devices[0].device
+    assert first.devices[0].scope
+    assert not first.missing
+
+
+def test_reading_is_of_now_or_of_before(rig: Rig, clock: FakeClock) -> None:
+    assert rig.meter.read().at <= clock.monotonic()
+
+
+def test_lost_device_is_a_meter_error_that_says_what_to_do(rig: Rig) -> None:
+    rig.meter.read()
+    rig.lose()
+    for _ in range(2):
+        with pytest.raises(MeterError, match=r"\w+ \w+"):
+            rig.meter.read()
+
+
+def test_device_that_comes_back_goes_on_where_it_was(rig: Rig) -> None:
+    rig.work()
+    before = total(rig.meter.read())
+    rig.lose()
+    with pytest.raises(MeterError):
+        rig.meter.read()
+    if rig.find is None:
+        return  # a recording that has ended
+    rig.find()
+    rig.work()
+    assert total(rig.meter.read()) == pytest.approx(before + JOULES)
+
+
+def test_meter_that_was_closed_reads_on_and_its_total_does_not_fall(rig: Rig) -> None:
+    rig.work()
+    before = total(rig.meter.read())
+    rig.meter.close()
+    rig.meter.close()
+    try:
+        after = total(rig.meter.read())
+    except MeterError:
+        rig.work()  # a node that has to be asked first
+        after = total(rig.meter.read())
+    assert after >= before
+
+
+def test_meter_on_this_host_reads_or_says_why_not(kind: str, tmp_path: Path) -> None:
+    settings = MeterSettings(kind=kind, url="http://127.0.0.1:9", path=tmp_path / "absent")
+    clock = FakeClock()
+    meter = METERS[kind](settings, clock, ProcessTable())
+    try:
+        assert meter.read().devices
+    except MeterError as exc:
+        assert str(exc)  # noqa: PT017  # this host may lack the device, and then says so
+    finally:
+        meter.close()
+
+
+# --- the estimate -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -31,24 +126,6 @@ def proc(tmp_path: Path) -> Proc:
 @pytest.fixture
 def processes(proc: Proc) -> ProcessTable:
     return ProcessTable(proc.root, ticks_per_second=100)
-
-
-@pytest.mark.parametrize("kind", METERS)
-def test_meter_reads_what_never_falls_or_raises_a_meter_error(kind: str, clock: FakeClock) -> None:
-    meter = METERS[kind](MeterSettings(kind=kind), clock, ProcessTable())
-    assert meter.kind == kind
-    try:
-        first = meter.read()
-    except MeterError as exc:
-        assert str(exc)  # noqa: PT017  # this host may lack the device, and then says so
-        return
-    clock.advance(1.0)
-    second = meter.read()
-    meter.close()
-    assert second.at - first.at == 1.0
-    assert [d.device for d in first.devices] == [d.device for d in second.devices]
-    assert all(b.joules >= a.joules for a, b in zip(first.devices, second.devices, strict=True))
-    assert all(device.scope for device in first.devices)
 
 
 @pytest.fixture
@@ -65,7 +142,7 @@ def test_estimate_is_idle_watts_and_watts_for_each_busy_core(
     clock.advance(10.0)
     proc.cpu(user=6500)
     (second,) = estimate.read().devices
-    assert first.joules == 0
+    assert first.joules == 0.0
     assert second.joules == 20.0 * 10 + 8.0 * 15
     assert second.baseline_joules == 200.0
     assert (second.device, second.scope, second.by_cpu_time) == ("cpu", "estimated", True)
@@ -82,154 +159,112 @@ def test_estimate_does_not_fall_when_the_host_sets_its_counters_back(
     assert estimate.read().devices[0].joules == before
 
 
-class NVMLError(Exception):
-    """As pynvml's."""
+# --- which are taken --------------------------------------------------------------------------------------------------
 
 
-class FakeNvml(types.SimpleNamespace):
-    """As much of pynvml as the meter calls: one GPU whose counter the test sets, in mJ."""
+class Host:
+    """A host whose GPUs and packages the test takes away."""
 
-    NVMLError = NVMLError
-    NVML_DEVICE_MIG_ENABLE = 1
+    def __init__(self, nvml: NvmlLibrary, folder: Path, clock: FakeClock, processes: ProcessTable) -> None:
+        self.nvml = nvml
+        self.powercap = Powercap(folder / "powercap", AMD_EPYC)
+        self._clock = clock
+        self._processes = processes
+        self.closed_at_end: list[EnergyMeter] = []
 
-    def __init__(self) -> None:
-        super().__init__(counter=5_000, gpus=1, name="NVIDIA H200", mig=0, gone=False, started=0)
+    def without_gpu(self) -> None:
+        self.nvml.host(init_error=9)
 
-    def nvmlInit(self) -> None:  # noqa: N802
-        if self.gone:
-            raise NVMLError("Driver Not Loaded")
-        self.started += 1
+    def without_packages(self) -> None:
+        for zone in AMD_EPYC:
+            self.powercap.remove(zone)
 
-    def nvmlShutdown(self) -> None:  # noqa: N802
-        self.started -= 1
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        return int(self.gpus)
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
-        return index
-
-    def nvmlDeviceGetName(self, _handle: int) -> str:  # noqa: N802
-        return str(self.name)
-
-    def nvmlDeviceGetMigMode(self, _handle: int) -> tuple[int, int]:  # noqa: N802
-        if self.mig is None:
-            raise NVMLError("Not Supported")
-        return self.mig, self.mig
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, _handle: int) -> int:  # noqa: N802
-        if self.gone:
-            raise NVMLError("GPU is lost")
-        return int(self.counter)
-
-    def nvmlDeviceGetComputeRunningProcesses(self, _handle: int) -> list[Any]:  # noqa: N802
-        return [types.SimpleNamespace(pid=42)]
+    def discover(self, settings: EnergySettings | None = None, processes: ProcessTable | None = None) -> list[str]:
+        """The kinds that are found."""
+        table: dict[str, Any] = {
+            **METERS,
+            "nvml": lambda _settings, clock, _processes: NvmlMeter(clock=clock, load=self.nvml.load),
+            "rapl": lambda _settings, clock, _processes: RaplMeter(clock=clock, root=self.powercap.root),
+        }
+        settings, processes = settings or EnergySettings(), processes or self._processes
+        found = discover(settings, clock=self._clock, processes=processes, meters=table)
+        for meter in found:
+            meter.close()
+        return [meter.kind for meter in found]
 
 
 @pytest.fixture
-def nvml() -> FakeNvml:
-    return FakeNvml()
+def host(nvml: NvmlLibrary, tmp_path: Path, clock: FakeClock, processes: ProcessTable) -> Host:
+    return Host(nvml, tmp_path, clock, processes)
 
 
-@pytest.fixture
-def gpu(nvml: FakeNvml, clock: FakeClock) -> NvmlMeter:
-    return NvmlMeter(clock=clock, load=lambda: nvml)
+def test_auto_takes_gpus_and_packages_together(host: Host) -> None:
+    assert host.discover() == ["nvml", "rapl"]
 
 
-def test_nvml_millijoules_become_joules(gpu: NvmlMeter, nvml: FakeNvml) -> None:
-    nvml.counter = 1_234_567
-    (device,) = gpu.read().devices
-    assert (device.device, device.scope) == ("gpu:0", "gpu")
-    assert device.joules == pytest.approx(1234.567)
-    assert device.baseline_joules is None
-    assert not device.by_cpu_time
+def test_auto_takes_what_there_is(host: Host) -> None:
+    host.without_packages()
+    assert host.discover() == ["nvml"]
 
 
-def test_nvml_counter_that_restarts_with_the_driver_goes_on_rising(gpu: NvmlMeter, nvml: FakeNvml) -> None:
-    gpu.read()
-    nvml.counter = 7_000
-    assert gpu.read().devices[0].joules == pytest.approx(7.0)
-    nvml.counter = 1_000
-    assert gpu.read().devices[0].joules == pytest.approx(8.0)
-    nvml.counter = 1_500
-    assert gpu.read().devices[0].joules == pytest.approx(8.5)
+def test_auto_takes_packages_where_there_is_no_gpu(host: Host) -> None:
+    host.without_gpu()
+    assert host.discover() == ["rapl"]
 
 
-def test_nvml_that_loses_the_gpu_raises_and_recovers_with_its_total(gpu: NvmlMeter, nvml: FakeNvml) -> None:
-    before = gpu.read().devices[0].joules
-    nvml.gone = True
-    for _ in range(2):
-        with pytest.raises(MeterError, match="nvidia-smi"):
-            gpu.read()
-    assert nvml.started == 0
-    nvml.gone, nvml.counter = False, 500
-    assert gpu.read().devices[0].joules == pytest.approx(before + 0.5)
+def test_auto_does_not_count_the_processor_twice_where_the_gpus_counter_has_it(host: Host) -> None:
+    host.nvml.gpu(0, name="NVIDIA GH200 480GB")
+    assert host.discover() == ["nvml"]
 
 
-@pytest.mark.parametrize(
-    ("name", "mig", "scope"),
-    [
-        ("NVIDIA H200", 0, "gpu"),
-        ("NVIDIA H200", 1, "whole_gpu"),
-        ("NVIDIA GH200 480GB", 0, "module"),
-        ("V100", None, "gpu"),
-    ],
-)
-def test_nvml_scope_says_what_the_counter_covers(
-    gpu: NvmlMeter, nvml: FakeNvml, name: str, mig: int | None, scope: str
-) -> None:
-    nvml.name, nvml.mig = name, mig
-    assert gpu.read().devices[0].scope == scope
+def test_auto_estimates_only_where_nothing_counts(host: Host) -> None:
+    host.without_gpu()
+    host.without_packages()
+    assert host.discover() == ["cpu_estimate"]
 
 
-def test_nvml_lists_the_processes_of_each_gpu(gpu: NvmlMeter) -> None:
-    assert gpu.processes() == {"gpu:0": frozenset({42})}
+def test_auto_takes_none_where_none_can_be_read(host: Host, tmp_path: Path) -> None:
+    host.without_gpu()
+    host.without_packages()
+    assert host.discover(processes=ProcessTable(tmp_path / "absent")) == []
 
 
-def test_nvml_without_a_gpu_or_without_its_library_is_a_meter_error(clock: FakeClock, nvml: FakeNvml) -> None:
-    nvml.gpus = 0
-    with pytest.raises(MeterError, match="no GPU"):
-        NvmlMeter(clock=clock, load=lambda: nvml).read()
-
-    def absent() -> Any:
-        raise ImportError("No module named 'pynvml'")
-
-    with pytest.raises(MeterError, match="nvidia-ml-py"):
-        NvmlMeter(clock=clock, load=absent).read()
-
-
-def table_of(load: Callable[[], Any]) -> dict[str, Any]:
-    return {**METERS, "nvml": lambda _settings, clock, _processes: NvmlMeter(clock=clock, load=load)}
-
-
-def kinds(meters: list[EnergyMeter]) -> list[str]:
-    return [meter.kind for meter in meters]
-
-
-def test_auto_takes_nvml_where_there_is_a_gpu(clock: FakeClock, processes: ProcessTable, nvml: FakeNvml) -> None:
-    found = discover(EnergySettings(), clock=clock, processes=processes, meters=table_of(lambda: nvml))
-    assert kinds(found) == ["nvml"]
-
-
-def test_auto_takes_the_estimate_where_nvml_is_not(clock: FakeClock, processes: ProcessTable, nvml: FakeNvml) -> None:
-    nvml.gone = True
-    found = discover(EnergySettings(), clock=clock, processes=processes, meters=table_of(lambda: nvml))
-    assert kinds(found) == ["cpu_estimate"]
-
-
-def test_auto_takes_none_where_none_can_be_read(clock: FakeClock, tmp_path: Path, nvml: FakeNvml) -> None:
-    nvml.gone = True
-    nothing = ProcessTable(tmp_path / "absent")
-    assert discover(EnergySettings(), clock=clock, processes=nothing, meters=table_of(lambda: nvml)) == []
-
-
-def test_named_meters_are_taken_untried(clock: FakeClock, processes: ProcessTable, nvml: FakeNvml) -> None:
-    nvml.gone = True
+def test_named_meters_are_taken_untried(host: Host) -> None:
+    host.without_gpu()
     settings = EnergySettings(meters=[MeterSettings(kind="nvml"), MeterSettings(kind="cpu_estimate")])
-    found = discover(settings, clock=clock, processes=processes, meters=table_of(lambda: nvml))
-    assert kinds(found) == ["nvml", "cpu_estimate"]
+    assert host.discover(settings) == ["nvml", "cpu_estimate"]
 
 
 def test_unknown_meter_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"'crystal'.*cpu_estimate, nvml"):
         discover(EnergySettings(meters=[MeterSettings(kind="crystal")]))
+
+
+def test_meter_that_is_named_twice_is_refused_but_several_nodes_are_not(host: Host) -> None:
+    node = MeterSettings(kind="remote", url="http://127.0.0.1:9", name="node-b")
+    other = MeterSettings(kind="remote", url="http://127.0.0.1:9", name="node-c")
+    assert host.discover(EnergySettings(meters=[node, other])) == ["remote:node-b", "remote:node-c"]
+    for twice in ([node, node], [MeterSettings(kind="nvml")] * 2):
+        with pytest.raises(ConfigError, match="count twice"):
+            host.discover(EnergySettings(meters=twice))
+
+
+def test_processor_is_not_measured_and_estimated_at_once() -> None:
+    with pytest.raises(ConfigError, match="name one"):
+        discover(EnergySettings(meters=[MeterSettings(kind="rapl"), MeterSettings(kind="cpu_estimate")]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "facts", "says"),
+    [
+        ("remote", {}, "needs `url`"),
+        ("replay", {}, "needs `path`"),
+        ("remote", {"url": "node-b:8082"}, "http://host:port"),
+        ("remote", {"url": "http://me:secret@node-b:8082"}, "token_env"),
+        ("remote", {"url": "http://node-b:99999"}, "out of range"),
+        ("remote", {"url": "http://node-b", "name": "node b"}, "name"),
+    ],
+)
+def test_meter_without_what_its_kind_needs_is_refused(kind: str, facts: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        MeterSettings(kind=kind, **facts)
