@@ -66,6 +66,8 @@ class EngineGauges:
     preemptions_total: int | None
     steps_total: int | None = None
     """Steps of its scheduler that computed something."""
+    estimated_flops_per_gpu_total: float | None = None
+    """By its own count, the mean of its cores; on a CPU, of the whole engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,22 +30,34 @@ _HITS: Final = (
 _PREEMPTIONS: Final = ("vllm:num_preemptions_total", "vllm:num_preemptions")
 _STEPS: Final = ("vllm:iteration_tokens_total_count",)
 """A histogram of the tokens of each step: its count is the number of steps."""
+_FLOPS: Final = ("vllm:estimated_flops_per_gpu_total",)
+"""Only of an engine that was started with --enable-mfu-metrics."""
 _CACHE_CONFIG: Final = "vllm:cache_config_info"
 
 _WANTED: Final = frozenset(
-    [*_RUNNING, *_WAITING, *_KV_USAGE, *_PROMPT_TOKENS, *_OUTPUT_TOKENS, *_QUERIES, *_HITS, *_PREEMPTIONS, *_STEPS]
+    [
+        *_RUNNING,
+        *_WAITING,
+        *_KV_USAGE,
+        *_PROMPT_TOKENS,
+        *_OUTPUT_TOKENS,
+        *_QUERIES,
+        *_HITS,
+        *_PREEMPTIONS,
+        *_STEPS,
+        *_FLOPS,
+    ]
 )
 _LABEL: Final = re.compile(r'(block_size|num_gpu_blocks)="(\d+)"')
 
 
 def read_gauges(text: str) -> EngineGauges:
-    """The gauges of all engine cores behind one port: counts add up, the KV usage is their mean."""
+    """The gauges of all engine cores behind one port: counts add up, usage and FLOPs a GPU are their means."""
     found, capacity = _scan(text)
-    usage = _first(found, _KV_USAGE)
     return EngineGauges(
         running=_total(_first(found, _RUNNING)),
         waiting=_total(_first(found, _WAITING)),
-        kv_usage_ratio=None if usage is None else sum(usage) / len(usage),
+        kv_usage_ratio=_mean(_first(found, _KV_USAGE)),
         kv_capacity_tokens=capacity,
         prompt_tokens_total=_total(_first(found, _PROMPT_TOKENS)),
         output_tokens_total=_total(_first(found, _OUTPUT_TOKENS)),
@@ -53,6 +65,7 @@ def read_gauges(text: str) -> EngineGauges:
         prefix_cache_hits_total=_total(_first(found, _HITS)),
         preemptions_total=_total(_first(found, _PREEMPTIONS)),
         steps_total=_total(_first(found, _STEPS)),
+        estimated_flops_per_gpu_total=_mean(_first(found, _FLOPS)),
     )
 
 
@@ -100,3 +113,7 @@ def _first(found: dict[str, list[float]], names: Iterable[str]) -> list[float] |
 
 def _total(values: list[float] | None) -> int | None:
     return None if values is None else round(sum(values))
+
+
+def _mean(values: list[float] | None) -> float | None:
+    return None if values is None else sum(values) / len(values)
