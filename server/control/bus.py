@@ -37,7 +37,8 @@ class Bus:
     """Serves the workers on the Unix socket that the launcher holds.
 
     `take` gets every batch, in order for each worker, before the batch is acknowledged: when it returns, the control
-    plane holds the batch. `joined` and `left` hear of workers that come and go, `lease_wanted` of parts of a key's
+    plane holds the batch, unless it says False. Then `acknowledge` must follow, or the worker sends the batch again to
+    the next control plane. `joined` and `left` hear of workers that come and go, `lease_wanted` of parts of a key's
     limits that a worker asks for or gives back.
     """
 
@@ -45,7 +46,7 @@ class Bus:
         self,
         listener: socket.socket,
         *,
-        take: Callable[[Batch, Hello], None],
+        take: Callable[[Batch, Hello], bool | None],
         joined: Callable[[Hello], None],
         left: Callable[[Hello], None],
         lease_wanted: Callable[[LeaseWanted, Hello], None],
@@ -57,6 +58,7 @@ class Bus:
         self._lease_wanted = lease_wanted
         self._news: dict[type[News], News] = {}
         self._over = asyncio.Event()
+        self._said_all = False
         self._hung_up = asyncio.Event()
         self._connections: dict[asyncio.StreamWriter, Hello] = {}
 
@@ -81,12 +83,27 @@ class Bus:
         for writer in list(self._connections):
             self._write(writer, frame)
 
+    def acknowledge(self, worker: Hello, seq: int) -> None:
+        """The control plane holds the worker's batch `seq` and all before it; heard on its newest connection."""
+        if self._said_all:
+            return
+        for writer, hello in reversed(self._connections.items()):
+            if hello.boot == worker.boot:
+                self._send(writer, Ack(seq=seq))
+                return
+
+    def take_no_more(self) -> None:
+        """The first half of a hand-over: what was taken can still be acknowledged, and then `hand_over` follows."""
+        self._over.set()
+
     async def hand_over(self, bound: Seconds) -> None:
         """Take nothing more; returns once every worker has its acknowledgements and has hung up, or at the bound.
 
         What a worker still sends is not acknowledged: the next control plane gets it again, and nobody else has it.
+        Nor is what was taken and not acknowledged until now: see `take_no_more`.
         """
-        self._over.set()
+        self.take_no_more()
+        self._said_all = True
         for writer in list(self._connections):
             writer.write_eof()
         with contextlib.suppress(TimeoutError):
@@ -127,16 +144,16 @@ class Bus:
                 await writer.wait_closed()
 
     def _greet(self, writer: asyncio.StreamWriter) -> None:
-        if self._over.is_set():
+        if self._said_all:
             writer.write_eof()
-        else:
+        elif not self._over.is_set():
             for news in self._news.values():
                 self._send(writer, news)
 
     def _hear(self, message: ToControl, worker: Hello, writer: asyncio.StreamWriter) -> None:
         if isinstance(message, Batch):
-            self._take(message, worker)
-            self._send(writer, Ack(seq=message.seq))
+            if self._take(message, worker) is not False:
+                self._send(writer, Ack(seq=message.seq))
         elif isinstance(message, LeaseWanted):
             self._lease_wanted(message, worker)
 

@@ -48,13 +48,27 @@ class Ears:
         self.wishes: list[LeaseWanted] = []
         self.present: set[str] = set()
         self.changed = asyncio.Event()
+        self.holds = True
+        """False: `bus.acknowledge` is to follow."""
+        self.took = asyncio.Event()
         self.bus = Bus(
             self.listener,
-            take=lambda taken, _: self.batches.append(taken.seq),
+            take=self._take,
             joined=lambda hello: self.present.add(hello.boot),
             left=self._left,
             lease_wanted=self._wanted,
         )
+
+    def _take(self, taken: Batch, _: Hello) -> bool:
+        self.batches.append(taken.seq)
+        self.took.set()
+        return self.holds
+
+    async def until_taken(self, *seqs: int) -> None:
+        async with asyncio.timeout(BOUND_S):
+            while sorted(self.batches) != list(seqs):
+                self.took.clear()
+                await self.took.wait()
 
     def _wanted(self, message: LeaseWanted, hello: Hello) -> None:
         self.wishes.append(message)
@@ -203,3 +217,53 @@ async def test_worker_that_asks_for_a_lease_is_answered_and_no_other(ears: Ears)
         assert ears.wishes == [LeaseWanted(key="key-1", most=Amounts(requests=5), back=Amounts(tokens=-7))]
         other.send(batch(2))
         assert await other.hears() == Ack(seq=2)
+
+
+async def test_batch_that_is_not_held_yet_is_acknowledged_when_somebody_says_so(ears: Ears) -> None:
+    ears.holds = False
+    async with worker(ears) as connected:
+        for seq in (1, 2, 3):
+            connected.send(batch(seq))
+        await ears.until_taken(1, 2, 3)
+        ears.bus.acknowledge(HELLO, 2)
+        ears.bus.publish(EMPTY)
+        assert [await connected.hears() for _ in range(2)] == [Ack(seq=2), EMPTY]
+        ears.bus.acknowledge(HELLO, 3)
+        assert await connected.hears() == Ack(seq=3)
+
+
+async def test_late_acknowledgement_finds_the_worker_on_its_new_connection(ears: Ears) -> None:
+    ears.holds = False
+    async with worker(ears) as connected:
+        connected.send(batch(1))
+        await ears.until_taken(1)
+    async with worker(ears) as again, worker(ears, Hello(version=PROTOCOL_VERSION, slot=1, pid=2, boot="two")) as other:
+        again.send(batch(2))
+        other.send(batch(3))
+        await ears.until_taken(1, 2, 3)
+        ears.bus.acknowledge(HELLO, 2)
+        assert await again.hears() == Ack(seq=2)
+
+
+async def test_acknowledgement_of_a_worker_that_has_gone_is_nobodys(ears: Ears) -> None:
+    ears.bus.acknowledge(HELLO, 1)
+    async with worker(ears) as connected:
+        connected.send(batch(1))
+        assert await connected.hears() == Ack(seq=1)
+
+
+async def test_hand_over_in_two_halves_leaves_time_for_acknowledgements(ears: Ears) -> None:
+    ears.holds = False
+    async with worker(ears) as connected:
+        connected.send(batch(1))
+        await ears.until_taken(1)
+        ears.bus.take_no_more()
+        connected.send(batch(2))
+        ears.bus.acknowledge(HELLO, 1)
+        assert await connected.hears() == Ack(seq=1)
+        over = asyncio.create_task(ears.bus.hand_over(Seconds(BOUND_S)))
+        with pytest.raises(asyncio.IncompleteReadError):
+            await connected.hears()
+        ears.bus.acknowledge(HELLO, 2)  # too late, and no error
+    await over
+    assert ears.batches == [1]
