@@ -6,6 +6,8 @@ WattgateError                      message: what happened, then what to do
 ├── CheckpointError                a checkpoint's or adapter's files are missing or broken
 ├── IncompatibleError              this engine cannot serve that checkpoint or adapter on this device
 ├── MeterError                     a meter cannot read its device
+├── TraceError                     a file for a replay cannot be read
+├── CarbonSourceError              a source of carbon intensity is silent, or tells nonsense
 ├── WireError                      a peer on the bus speaks another version, or nonsense
 └── RequestError                   what a client is told        HTTP  OpenAI `type`
     ├── BadRequestError            the request is malformed     400   invalid_request_error
@@ -20,6 +22,7 @@ WattgateError                      message: what happened, then what to do
     ├── BodyTooLargeError          over `gateway.max_body_bytes` 413  invalid_request_error
     ├── ContendedError             too busy, come back later    429   rate_limit_error
     ├── RateLimitedError           the key's limit is spent     429   rate_limit_error
+    ├── BudgetSpentError           the tenant's budget is spent 429   insufficient_quota
     ├── UpstreamFailedError        the engine broke             502   upstream_error
     ├── NoCapacityError            nothing can serve this now   503   overloaded_error
     └── UpstreamTimeoutError       the engine was too slow      504   upstream_timeout
@@ -34,6 +37,8 @@ from server.units import Seconds
 __all__ = [
     "BadRequestError",
     "BodyTooLargeError",
+    "BudgetSpentError",
+    "CarbonSourceError",
     "CheckpointError",
     "ConfigError",
     "ConflictError",
@@ -49,6 +54,7 @@ __all__ = [
     "RequestError",
     "SlowClientError",
     "StartError",
+    "TraceError",
     "UnauthenticatedError",
     "UnknownModelError",
     "UpstreamFailedError",
@@ -88,6 +94,21 @@ class IncompatibleError(WattgateError):
 
 class MeterError(WattgateError):
     """A meter cannot read its device: gone, forbidden, or never there."""
+
+
+class CarbonSourceError(WattgateError):
+    """A source of carbon intensity did not answer, or its answer is not believed.
+
+    `reason` is a metric label: `unreachable`, `nonsense` or `stale`.
+    """
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class TraceError(WattgateError):
+    """A file of requests or meter readings is not there, or has a line that is none; names file and line."""
 
 
 class WireError(WattgateError):
@@ -209,6 +230,16 @@ class RateLimitedError(RequestError):
     def __init__(self, message: str, *, retry_after: Seconds, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         super().__init__(message, retry_after=retry_after)
         self.headers = headers
+
+
+class BudgetSpentError(RequestError):
+    """A budget of the tenant is spent; `retry_after` says when it begins anew."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+    # Clients of OpenAI's and Anthropic's make try a 429 again at once unless they are told that it is no use.
+    headers = ((b"x-should-retry", b"false"),)
 
 
 class UpstreamFailedError(RequestError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from server.config.energy import EnergySettings
 from server.config.settings import Config
 from server.errors import ConfigError
 
@@ -163,6 +164,7 @@ def _absolute(config: Config, base: Path) -> Config:
             "environments": config.environments.model_copy(
                 update={name: environment(getattr(config.environments, name)) for name in ("engine", "quant")}
             ),
+            "energy": _energy_absolute(config.energy, under),
             "gateway": config.gateway.model_copy(
                 update={
                     name: under(path)
@@ -181,3 +183,12 @@ def _absolute(config: Config, base: Path) -> Config:
             ],
         }
     )
+
+
+def _energy_absolute(energy: EnergySettings, under: Callable[[Path], Path]) -> EnergySettings:
+    if energy.meters == "auto":
+        return energy
+    meters = [
+        meter if meter.path is None else meter.model_copy(update={"path": under(meter.path)}) for meter in energy.meters
+    ]
+    return energy.model_copy(update={"meters": meters})

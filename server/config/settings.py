@@ -41,7 +41,14 @@ __all__ = [
 ModelId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", max_length=200)]
 """A public model id: hub ids have slashes, some names have colons."""
 
-Device = Annotated[str, StringConstraints(pattern=r"^(auto|cpu(:\d+(-\d+)?(,\d+(-\d+)?)*)?|gpu:\d+(,\d+)*)$")]
+Device = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(auto|cpu(:\d+(-\d+)?(,\d+(-\d+)?)*)?|gpu:\d+(,\d+)*"
+        r"|[A-Za-z0-9][A-Za-z0-9._-]*/(cpu|(gpu|package):\d+(,\d+)*))$"
+    ),
+]
+"""Of this machine, or `node/gpu:0`: another one's, as its remote meter names it."""
 
 PolicyName = Literal[
     "first",
@@ -212,7 +219,11 @@ class EngineSettings(Settings):
     )
     launcher: str = Field("", description="`local` or `external`; default: `external` with a url, else `local`.")
     task: Literal["generate", "embed", "score"] = Field("generate", description="Decides which endpoints it serves.")
-    device: Device = Field("auto", description="`auto`, `cpu`, `cpu:1-3,5` (cores), `gpu:0` or `gpu:0,1`.")
+    device: Device = Field(
+        "auto",
+        description="`auto`, `cpu`, `cpu:1-3,5` (cores), `gpu:0` or `gpu:0,1`; with a `url` also `node/gpu:0`, as a "
+        "remote meter names it.",
+    )
     options: EngineOptions = Field(default_factory=EngineOptions, description="Options of the engine.")
     adapters: AdapterLimits | None = Field(None, description="Present: the engine can load adapters.")
     url: str | None = Field(None, description="An engine that runs already: `http://host:port`, without `/v1`.")
@@ -254,6 +265,8 @@ class EngineSettings(Settings):
             raise ValueError("needs `checkpoint` (an engine to start) or `url` (an engine that runs already)")
         if self.url is not None and self.launcher == "local":
             raise ValueError("has a `url`, so its launcher is `external`; remove one of the two")
+        if "/" in self.device and self.launcher != "external":
+            raise ValueError("names another node's device, which only an engine with a `url` can be on")
         if self.launcher == "external" and self.url is None:
             raise ValueError("needs a `url`: an external engine runs already")
         if self.url is not None and self.precision is None and self.variant is None:

@@ -10,7 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.control.admin_efficiency import add_efficiency
 from server.control.admin_keys import add_keys
+from server.control.admin_ledger import add_ledger
 from server.control.doors import Door
 from server.control.views import energy_view, status_view
 from server.errors import BadRequestError, RequestError
@@ -57,6 +59,8 @@ def create_admin(plane: ControlPlane) -> FastAPI:
     _add_reading(app, plane)
     _add_acting(app, plane)
     add_keys(app, plane)
+    add_ledger(app, plane.metering.ledger, clock=plane.clock, live=lambda: energy_view(plane))
+    add_efficiency(app, plane.metering.efficiency)
     app.add_middleware(Door, keys=plane.keys, settings=plane.config.control)
     return app
 
@@ -79,17 +83,16 @@ def _add_reading(app: FastAPI, plane: ControlPlane) -> None:
     async def adapters() -> dict[str, Any]:
         return {"adapters": status_view(plane)["adapters"]}
 
-    @app.get("/api/energy", summary="Joules by configuration and account since the control plane started")
-    async def energy() -> dict[str, Any]:
-        return energy_view(plane)
-
     @app.get("/api/summary", summary="One row a configuration: requests, latency, tokens, joules")
     async def summary(
         by: Annotated[str, Query(description="Labels, comma-separated.")] = "variant,adapter",
     ) -> dict[str, Any]:
         try:
             rows = summarize(
-                plane.traffic.now(), plane.energy.snapshot(), plane.supervisor.replicas(), by=by.split(",")
+                plane.metering.traffic.now(),
+                plane.metering.energy.snapshot(),
+                plane.supervisor.replicas(),
+                by=by.split(","),
             )
         except ValueError as exc:
             raise BadRequestError(f"`by` names an unknown label: {exc}.", param="by") from exc

@@ -26,25 +26,25 @@ from server.control.doors import guarded_kinds
 from server.control.key_book import KeyBook
 from server.control.keys import KeyStore, store_path
 from server.control.limits import Leases
+from server.control.metering import Metering
 from server.control.occupancy import Occupancy
 from server.control.routing_table import Placement, RoutingRules, build_snapshot
 from server.control.supervisor import Supervisor
-from server.energy import EnergyAccountant, ProcessTable, discover
 from server.fleet import EngineState
 from server.loop_lag import LoopLag
 from server.telemetry.exporter import Exposition
 from server.telemetry.labels import LabelCaps
 from server.telemetry.log import RequestLog
 from server.telemetry.sources import AdapterLoad, Sources
-from server.telemetry.traffic import Traffic
 from server.units import Seconds
-from server.wire import Batch, Hello, ToWorker
+from server.wire import Batch, Hello, News, ToWorker
 
 __all__ = ["ControlPlane"]
 
 _SETTLE_BOUND_S: Final = 10.0
 _LAST_WORD: Final = Seconds(2.0)
 """For workers to hang up after a hand-over."""
+_LAG_EVERY: Final = Seconds(1.0)
 _TABLES_A_SECOND: Final = 1000
 """Far more than there ever are: no control plane's numbers reach those of the one after it."""
 
@@ -83,22 +83,16 @@ class ControlPlane:
         self._snapshots = 0
         self._first_number = int(clock.monotonic() * _TABLES_A_SECOND)
         caps = LabelCaps(config.telemetry, clock)
-        self.traffic = Traffic(caps)
-        processes = ProcessTable()
-        self.energy = EnergyAccountant(
-            discover(config.energy, clock=clock, processes=processes),
-            replicas=self.supervisor.replicas,
-            clock=clock,
-            settings=config.energy,
-            caps=caps,
-            processes=processes,
+        self.metering = Metering(
+            config, replicas=self.supervisor.replicas, caps=caps, clock=clock, publish=self._publish_news
         )
         sources = Sources(
-            traffic=self.traffic,
+            traffic=self.metering.traffic,
             replicas=self.supervisor.replicas,
             version=self.version,
-            energy=self.energy.snapshot,
+            energy=self.metering.energy.snapshot,
             adapters=lambda: self._loads,
+            samples=self.metering.samples,
         )
         self._exposition = Exposition(sources, caps=caps, clock=clock)
         self._loads: list[AdapterLoad] = []
@@ -131,6 +125,7 @@ class ControlPlane:
             left=self._left,
             lease_wanted=self._leases.wanted,
         )
+        await self.metering.begin(bus, self.version)
         server = _Server(uvicorn.Config(create_admin(self), log_config=None, access_log=False, lifespan="off"))
         async with asyncio.TaskGroup() as group:
             tasks = [
@@ -139,17 +134,20 @@ class ControlPlane:
                 group.create_task(bus.serve(), name="bus"),
                 group.create_task(self._publish(ready), name="publish"),
                 group.create_task(self.keys.run(), name="keys"),
-                group.create_task(self._meter(), name="meter"),
-                group.create_task(self._lag.run(), name="lag"),
+                group.create_task(self.metering.run(), name="metering"),
+                group.create_task(self._watch_lag(), name="lag"),
                 group.create_task(server.serve(sockets=[listener]), name="admin"),
             ]
             end = await self._until_over(stop, leave)
             if end is _End.HANDED_OVER:
+                bus.take_no_more()
+                await self.metering.flush(_LAST_WORD)
                 await bus.hand_over(_LAST_WORD)
             else:
                 await self.supervisor.stop()
             for task in tasks:
                 task.cancel()
+        await self.metering.end()
         return EXIT_NOTHING_TO_SERVE if end is _End.HOPELESS else 0
 
     async def _until_over(self, stop: asyncio.Event, leave: asyncio.Event) -> _End:
@@ -210,6 +208,10 @@ class ControlPlane:
         self._occupancy.published(table)
         self._bus.publish(msgspec.structs.replace(table, keys=self.keys.grants()))
 
+    def _publish_news(self, news: News) -> None:
+        if self._bus is not None:
+            self._bus.publish(news)
+
     def _keys_changed(self) -> None:
         self._leases.replace((self.keys.grants() or {}).values())
         if self._snapshots:  # else the first is still to come, and will have them
@@ -219,19 +221,21 @@ class ControlPlane:
         if self._bus is not None:
             self._bus.tell(worker, message)
 
-    async def _meter(self) -> None:
-        while True:
-            await asyncio.sleep(self.config.energy.interval_s)
-            self.traffic.take_energies(self.energy.tick())
-            self.traffic.take_lags("control", self._lag.take())
+    async def _watch_lag(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._lag.run())
+            while True:
+                await asyncio.sleep(_LAG_EVERY)
+                self.metering.traffic.take_lags("control", self._lag.take())
 
-    def _take(self, batch: Batch, worker: Hello) -> None:
+    def _take(self, batch: Batch, worker: Hello) -> bool:
         self._occupancy.take(batch, worker)
-        if self.traffic.take(batch, worker):
-            self.energy.take(batch, worker)
+        new, held = self.metering.take(batch, worker)
+        if new:
             self.supervisor.take(batch, worker)
             self._log.write(batch.records)
             self._say_if_lines_are_lost()
+        return held
 
     def _say_if_lines_are_lost(self) -> None:
         if self._log.lines_lost and not self._lost_lines_said:
@@ -247,8 +251,7 @@ class ControlPlane:
         self.workers.pop(worker.boot, None)
         self._occupancy.left(worker)
         self._leases.left(worker)
-        self.traffic.left(worker)
-        self.energy.left(worker)
+        self.metering.left(worker)
         self.supervisor.left(worker)
 
     def _adapter_loads(self) -> list[AdapterLoad]:

@@ -11,8 +11,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from server.config import Config, EngineSettings
+from server.control.doors import is_loopback
 from server.models.device import DeviceFacts
 from server.units import Bytes
 
@@ -52,7 +54,7 @@ class Place:
     kind: Literal["cpu", "gpu", "remote"]
     gpus: tuple[int, ...] = ()
     metered_as: str | None = None
-    """Of an engine that runs elsewhere: what a remote meter calls its devices, `node-b/gpu:0,1`."""
+    """Of an engine that somebody else started: what meters call its devices, `gpu:0` or `node-b/gpu:0,1`."""
 
     def __str__(self) -> str:
         if self.kind == "gpu":
@@ -152,7 +154,9 @@ def place_engines(config: Config, gpus: Sequence[Gpu]) -> list[Place]:
 def _asked(settings: EngineSettings) -> Place | None:
     kind, _, which = settings.device.partition(":")
     if settings.launcher == "external":
-        return Place(kind="remote", metered_as=settings.device if "/" in settings.device else None)
+        # `gpu:0` is this machine's: of an engine elsewhere it says nothing that a meter knows.
+        known = "/" in kind or (kind == "gpu" and is_loopback(urlsplit(settings.url or "").hostname or ""))
+        return Place(kind="remote", metered_as=settings.device if known else None)
     if kind == "gpu":
         return Place(kind="gpu", gpus=tuple(sorted({int(index) for index in which.split(",")})))
     return Place(kind="cpu") if kind == "cpu" else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from server.carbon import problems as carbon_problems
 from server.clock import SystemClock
 from server.config import AdapterSettings, Config, GatewaySettings
 from server.control.cores import allowed_cores
@@ -60,6 +61,7 @@ def preflight(
         *_adapter_problems(config, resolved.values()),
         *_environment_problems(config, resolved.values()),
         *_key_problems(config, environ),
+        *_carbon_problems(config, environ),
         *_memory_problems(engine for name, engine in resolved.items() if name not in running),
         *_door_problems(config),
         *_tls_problems(config.gateway),
@@ -158,6 +160,11 @@ def _key_problems(config: Config, environ: Mapping[str, str]) -> Iterator[Proble
         if name is not None and name not in environ:
             message = f"`api_key_env` names the environment variable {name}, which is not set. Export it first."
             yield Problem(where=f"engines.{settings.name}", message=message, scope="machine")
+
+
+def _carbon_problems(config: Config, environ: Mapping[str, str]) -> Iterator[Problem]:
+    for where, message in carbon_problems(config.carbon, environ):
+        yield Problem(where=where, message=message, scope="machine")
 
 
 def _door_problems(config: Config) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from server.accounts import Account
+from server.accounts import Account, EnergyPrice, Phase
 from server.fleet import SERVING, EngineState, Replica
 from server.telemetry.summary import summarize
 from server.units import Seconds
@@ -82,19 +82,23 @@ def _engine(replica: Replica, now: Seconds) -> dict[str, Any]:
 
 def energy_view(plane: ControlPlane) -> dict[str, Any]:
     """Cumulative joules of all closed windows; `microjoules` holds the integers that add up exactly."""
-    energy = plane.energy.snapshot()
+    energy = plane.metering.energy.snapshot()
     accounts = Counter({account.value: 0 for account in Account})
     active: Counter[tuple[str, ...]] = Counter()
-    for (_device, _scope, *configuration, account), amount in energy.accounts.items():
+    prefill: Counter[tuple[str, ...]] = Counter()
+    for (_device, _scope, *configuration, account, phase), amount in energy.accounts.items():
         accounts[account] += amount
         if account == Account.ACTIVE:
             active[tuple(configuration)] += amount
-    rows = summarize(plane.traffic.now(), energy, plane.supervisor.replicas(), by=_CONFIGURATION)
+            prefill[tuple(configuration)] += amount * (phase == Phase.PREFILL)
+    rows = summarize(plane.metering.traffic.now(), energy, plane.supervisor.replicas(), by=_CONFIGURATION)
     tokens = {tuple(row.group[label] for label in _CONFIGURATION): row for row in rows}
     configurations = [
         dict(zip(_CONFIGURATION, key, strict=True))
         | {
             "active_joules": amount / _MICRO,
+            "prefill_joules": prefill[key] / _MICRO,
+            "decode_joules": (amount - prefill[key]) / _MICRO,
             "prompt_tokens": tokens[key].prompt_tokens if key in tokens else 0,
             "output_tokens": tokens[key].output_tokens if key in tokens else 0,
         }
@@ -103,17 +107,38 @@ def energy_view(plane: ControlPlane) -> dict[str, Any]:
     return {
         "method": energy.method,
         "confidence": energy.confidence,
-        "closed_until_age_s": plane.energy.closed_until_age(),
-        "pending_requests": plane.energy.pending_requests(),
+        "closed_until_age_s": plane.metering.energy.closed_until_age(),
+        "pending_requests": plane.metering.energy.pending_requests(),
         "accounts": {account: amount / _MICRO for account, amount in accounts.items()},
         "devices": [
             {"device": device, "scope": scope, "joules": amount / _MICRO}
             for (device, scope), amount in energy.devices.items()
         ],
         "configurations": configurations,
+        "prices": [_price(labels, price) for labels, price in sorted(energy.prices.items())],
+        "saved_by_cancellation": [
+            dict(zip(_CONFIGURATION, labels, strict=False)) | {"joules": amount / _MICRO}
+            for labels, amount in sorted(energy.saved.items())
+        ],
         "microjoules": {
             "accounts": dict(accounts),
             "devices": {device: amount for (device, _scope), amount in energy.devices.items()},
             "configurations": [amount for _, amount in sorted(active.items())],
         },
     }
+
+
+def _price(labels: tuple[str, ...], price: EnergyPrice) -> dict[str, Any]:
+    """Of an engine's tokens lately; null where nothing was measured."""
+    return dict(zip(_CONFIGURATION, labels, strict=False)) | {
+        "output_token_joules": _joules(price.output_token),
+        "prompt_token_joules": _joules(price.prompt_token),
+        "marginal_output_token_joules": _joules(price.marginal_output_token),
+        "scope": price.scope,
+        "method": price.method,
+        "confidence": price.confidence,
+    }
+
+
+def _joules(microjoules: float | None) -> float | None:
+    return None if microjoules is None else microjoules / _MICRO

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from server.energy.counted import Counted, TokenCounts
 from server.energy.foreign import ForeignTokens
+from server.energy.mapping import devices_named
 from server.energy.meter import DeviceReading
 from server.errors import MeterError
 from server.fleet import SERVING, EngineState, Replica
@@ -38,13 +40,16 @@ class OpenWindow:
 
     start: Seconds
     end: Seconds
-    energy: Microjoules
+    energy: Microjoules | None
+    """None: the counter fell, so nobody knows."""
     baseline: Microjoules | None
     replicas: Sequence[Replica]
     """Those on the device, as they stood at the end."""
     cpu_us: Mapping[str, int]
     """By engine; empty unless the device is shared by CPU time."""
     other_cpu_us: int | None
+    counted: Mapping[str, Counted]
+    """By engine."""
 
 
 class Device:
@@ -62,27 +67,28 @@ class Device:
         self._total, self._baseline = _microjoules(reading.joules), _microjoules_or_none(reading.baseline_joules)
         self._cpu = cpu
         self._pids = {replica.name: replica.pid for replica in replicas}
+        self._counts = TokenCounts(replicas)
 
-    def is_due(self, at: Seconds) -> bool:
+    def is_due(self, at: Seconds, min_window: Seconds = MIN_WINDOW) -> bool:
         """Has a whole window passed since the last reading?"""
-        return at - self._at >= MIN_WINDOW
+        return at - self._at >= min_window
 
     def advance(self, reading: DeviceReading, at: Seconds, cpu: CpuTimes | None, replicas: Sequence[Replica]) -> None:
         """End a window here. A counter that fell starts afresh: what it counted meanwhile is unknown."""
         total, baseline = _microjoules(reading.joules), _microjoules_or_none(reading.baseline_joules)
-        if total >= self._total:
-            cpu_us, other_cpu_us = self._cpu_times(cpu, replicas)
-            self.windows.append(
-                OpenWindow(
-                    start=self._at,
-                    end=at,
-                    energy=Microjoules(total - self._total),
-                    baseline=_growth(self._baseline, baseline),
-                    replicas=[replica for replica in replicas if is_on(replica, self)],
-                    cpu_us=cpu_us,
-                    other_cpu_us=other_cpu_us,
-                )
+        cpu_us, other_cpu_us = self._cpu_times(cpu, replicas)
+        self.windows.append(
+            OpenWindow(
+                start=self._at,
+                end=at,
+                energy=_growth(self._total, total) if total >= self._total else None,
+                baseline=_growth(self._baseline, baseline),
+                replicas=[replica for replica in replicas if is_on(replica, self)],
+                cpu_us=cpu_us,
+                other_cpu_us=other_cpu_us,
+                counted=self._counts.advance(replicas),
             )
+        )
         self._at, self._total, self._baseline, self._cpu = at, total, baseline, cpu
         self._pids = {replica.name: replica.pid for replica in replicas}
 
@@ -104,8 +110,7 @@ def is_on(replica: Replica, device: Device) -> bool:
     """Does the replica use the device? On one that is shared by CPU time, every local process does."""
     if device.by_cpu_time:
         return replica.pid is not None
-    kind, _, numbers = replica.device.partition(":")
-    return kind == "gpu" and device.name.removeprefix("gpu:") in numbers.split(",")
+    return device.name in devices_named(replica.device)
 
 
 def is_up(replica: Replica) -> bool:

@@ -1,63 +1,30 @@
-"""What is known of each request's work, and how much of it falls into a window."""
+"""What is known of each request's work."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import compress
 from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from server.arrivals import Arrivals
-from server.energy.attribution import RequestUses
+from server.energy.chunks import Chunks
+from server.energy.columns import NEW, UNKNOWN, WORK, Flags, Floats, Integers, Works
 from server.units import Seconds
 from server.wire import NO_ADAPTER, Batch, Hello, Outcome, RequestRecord
 
-__all__ = ["PROMPT_TOKEN_MILLITOKENS", "Floats", "Integers", "Payer", "WorkBook", "Works"]
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
-Works = npt.NDArray[Any]
-"""Rows of `_WORK`."""
+__all__ = ["MAX_REQUESTS", "Payer", "WorkBook"]
 
 Payer = tuple[str, str, str, str, str, str]
 """engine, model, variant, precision, adapter, tenant"""
 
-_TOKEN: Final = 1000
-"""An output token, in millitokens."""
-PROMPT_TOKEN_MILLITOKENS: Final = 100
-"""A computed prompt token counts a tenth of an output token: one decode step reads all weights for a few tokens, a
-prefill chunk for hundreds. A convention, not a measurement: one reason why the method's confidence is low."""
-
-_MAX_REQUESTS = 100_000
+MAX_REQUESTS: Final = 100_000
+"""Beyond these the oldest are to be forgotten."""
 _MAX_PAYERS = 10_000
 _SILENT_AFTER = Seconds(600.0)
 """A stream without a chunk for so long has lost its record; it no longer holds windows open."""
-
-UNKNOWN: Final = -1
-"""In columns of integers; in columns of times it is NaN."""
-
-_WORK = np.dtype(
-    [
-        ("key", np.int64),  # ascends
-        ("payer", np.int64),
-        ("worker", np.int64),
-        ("sent_at", np.float64),
-        ("last_at", np.float64),  # the last that was heard of it
-        ("first_token_at", np.float64),
-        ("done_at", np.float64),  # when the engine was done with it; NaN: it runs
-        ("computed_prompt_tokens", np.int64),
-        ("output_tokens", np.int64),
-        ("token_chunks", np.int64),
-        ("energy", np.int64),  # µJ of the windows closed so far; UNKNOWN: there was none
-        ("recorded", np.bool_),
-        ("completed", np.bool_),
-        ("complete", np.bool_),  # False: some of its time is in windows that nobody can account for any more
-    ]
-)
 
 _PAYER = attrgetter("engine", "model", "variant", "precision", "adapter", "tenant")
 _NUMBERS = attrgetter(
@@ -73,10 +40,12 @@ _NUMBERS = attrgetter(
 
 
 class WorkBook:
-    """The requests of the windows that are still open, a row for each, oldest first, in bounded memory."""
+    """The requests of the windows that are still open, a row for each, oldest first."""
 
     def __init__(self) -> None:
-        self._table = np.zeros(64, _WORK)
+        self.chunks = Chunks()
+        """The keys that it gives are `works["key"]`."""
+        self._table = np.zeros(64, WORK)
         self._size = 0
         self._ids: list[str] = []
         """One for each row."""
@@ -86,8 +55,6 @@ class WorkBook:
         self._unrecorded: dict[int, dict[str, int]] = {}
         """By worker and id, the key: clients choose ids, so one may come twice, but not at the same time."""
         self._keys_given = 0
-        self._chunks: list[tuple[Floats, Integers]] = []
-        """Token times, and the keys of their requests; one pair for each batch."""
 
     @property
     def works(self) -> Works:
@@ -104,13 +71,16 @@ class WorkBook:
         known = self._size
         if batch.tokens.ids:
             self._take_tokens(Arrivals.of(batch.tokens), number, unrecorded)
-        records = [record for record in batch.records if record.sent_at is not None and record.engine is not None]
-        if records:
-            self._take_records(records, number, unrecorded)
+        places = [
+            place
+            for place, record in enumerate(batch.records)
+            if record.sent_at is not None and record.engine is not None
+        ]
+        if places:
+            rows = self._take_records([batch.records[place] for place in places], number, unrecorded)
+            self.works["seq"][rows], self.works["place"][rows] = batch.seq, places
         fresh = self.works[known:]
         fresh["complete"] = fresh["sent_at"] >= accounted_until
-        if self._size > _MAX_REQUESTS:
-            self._drop(np.arange(self._size) < self._size - _MAX_REQUESTS)
 
     def left(self, worker: Hello) -> None:
         """The worker is gone; what of its streams is known is all, unless it comes back."""
@@ -131,56 +101,42 @@ class WorkBook:
         works = self.works
         return bool((np.isnan(works["done_at"]) & (works["sent_at"] < at)).any())
 
-    def in_window(self, start: float, end: float, engines: Mapping[str, int]) -> tuple[Integers, RequestUses, Integers]:
-        """Who was at `engines` in start ≤ t < end, and their use of it, and the output millitokens of each engine.
-
-        The first names rows; `engines` gives each its place.
-        """
-        works = self.works
-        place_of = np.array([engines.get(payer[0], UNKNOWN) for payer in self._payers], np.int64)
-        places = place_of[works["payer"]]
-        until = np.where(np.isnan(works["done_at"]), end, works["done_at"])
-        rows = ((places != UNKNOWN) & (works["sent_at"] < end) & ~(until < start)).nonzero()[0]
-        there, places, until = works[rows], places[rows], until[rows]
-        output = _output_millitokens(there, self._chunks_within(start, end)[rows], start, end)
-        output_of = np.zeros(len(engines), np.int64)
-        np.add.at(output_of, places, np.rint(output).astype(np.int64))
-        overlap = np.maximum(0.0, np.minimum(until, end) - np.maximum(there["sent_at"], start))
-        use = RequestUses(
-            engine=places,
-            millitokens=np.rint(output + _prompt_millitokens(there, start, end)).astype(np.int64),
-            overlap_us=np.rint(overlap * 1e6).astype(np.int64),
-        )
-        return rows, use, output_of
-
-    def pay(self, rows: Integers, energy: Integers) -> None:
-        """Add to what these have used; one that adds 0 has used 0 J, which is known."""
-        before = self.works["energy"][rows]
-        self.works["energy"][rows] = np.where(before == UNKNOWN, 0, before) + energy
-
-    def sum_by_payer(self, rows: Integers, energy: Integers) -> list[tuple[Payer, int]]:
-        """What each payer's requests among these use together; those that use nothing are left out."""
-        paying = energy > 0
-        of_each = self.works["payer"][rows[paying]]
-        sums = np.zeros(len(self._payers), np.int64)
-        np.add.at(sums, of_each, energy[paying])
-        payers = list(self._payers)
-        first_come = dict.fromkeys(of_each.tolist())
-        return [(payers[payer], int(sums[payer])) for payer in first_come]
+    def sum_by_payer(self, rows: Integers, *amounts: Integers) -> list[tuple[Payer, list[int]]]:
+        """The sums of what belongs to `rows`, by payer; those of whom all sums are 0 are left out."""
+        of_each = self.works["payer"][rows]
+        sums = np.zeros((len(self._payers), len(amounts)), np.int64)
+        for column, amount in enumerate(amounts):
+            np.add.at(sums[:, column], of_each, amount)
+        return [(payer, of_payer) for payer, of_payer in zip(self._payers, sums.tolist(), strict=True) if any(of_payer)]
 
     def payers(self) -> list[Payer]:
         """In the order of their numbers in `works`."""
         return list(self._payers)
+
+    def boots(self) -> list[str]:
+        """Of the workers, in the order of their numbers in `works`."""
+        return list(self._workers)
 
     def ids(self, which: Flags) -> list[str]:
         """Of these rows, in their order."""
         return list(compress(self._ids, which.tolist()))
 
     def forget(self, which: Flags, before: float) -> None:
-        """Drop these rows, and all token times before `before`."""
+        """Drop these rows, and batches of token times that end before `before`."""
         if which.any():
             self._drop(which)
-        self._chunks = [(times, keys) for times, keys in self._chunks if times.max() >= before]
+        gone = self.places_of(self.chunks.forget(before), np.arange(self._size))
+        self.works["chunks_gone"] += np.bincount(gone[gone != UNKNOWN], minlength=self._size)
+
+    def places_of(self, keys: Integers, rows: Integers) -> Integers:
+        """Where in `rows` the requests of these keys stand; UNKNOWN for those that do not."""
+        places = np.full(self._size + 1, UNKNOWN)
+        places[rows] = np.arange(len(rows))
+        known = self.works["key"]
+        found = np.searchsorted(known, keys)
+        inside = found < self._size
+        inside[inside] = known[found[inside]] == keys[inside]
+        return places[np.where(inside, found, self._size)]
 
     def _take_tokens(self, arrivals: Arrivals, worker: int, unrecorded: dict[str, int]) -> None:
         sources = [
@@ -202,9 +158,10 @@ class WorkBook:
         works["first_token_at"][rows[begins]] = arrivals.times[arrivals.starts[begins]]
         works["last_at"][rows] = arrivals.times[arrivals.starts + arrivals.counts - 1]
         works["done_at"][rows] = np.nan
-        self._chunks.append((arrivals.times, np.repeat(keys, arrivals.counts)))
+        self.chunks.add(arrivals.times, np.repeat(keys, arrivals.counts))
 
-    def _take_records(self, records: Sequence[RequestRecord], worker: int, unrecorded: dict[str, int]) -> None:
+    def _take_records(self, records: Sequence[RequestRecord], worker: int, unrecorded: dict[str, int]) -> Integers:
+        """Their rows."""
         ids = [record.id for record in records]
         keys = np.full(len(ids), UNKNOWN)
         if unrecorded:
@@ -221,11 +178,13 @@ class WorkBook:
         done_at = np.maximum(np.where(np.isnan(done_at), ended_at, done_at), sent_at)
         works["last_at"][rows] = works["done_at"][rows] = done_at
         works["first_token_at"][rows] = first_token_at
-        works["computed_prompt_tokens"][rows] = np.maximum(0, np.nan_to_num(prompt) - np.nan_to_num(cached))
-        works["output_tokens"][rows] = np.where(np.isnan(output), UNKNOWN, output)
+        works["prompt_tokens"][rows] = _integers(prompt)
+        works["computed_prompt_tokens"][rows] = _integers(np.maximum(0, prompt - np.nan_to_num(cached)))
+        works["output_tokens"][rows] = _integers(output)
         works["token_chunks"][rows] = chunks
         works["recorded"][rows] = True
         works["completed"][rows] = [record.outcome is Outcome.OK for record in records]
+        return rows
 
     def _payer(self, names: Any) -> int:
         """Its number; `names` are a `Payer`, but each may be None, and then counts as `none`."""
@@ -240,13 +199,11 @@ class WorkBook:
         """Rows for requests that were not known; returns them."""
         size = self._size + len(ids)
         if size > len(self._table):
-            self._table = np.concatenate([self.works, np.zeros(size, _WORK)])
+            self._table = np.concatenate([self.works, np.zeros(size, WORK)])
         new = self._table[self._size : size]
-        new[:] = np.zeros(1, _WORK)
+        new[:] = NEW
         new["key"] = self._keys_given + np.arange(len(ids))
         new["worker"] = worker
-        new["last_at"] = new["first_token_at"] = new["done_at"] = np.nan
-        new["output_tokens"] = new["energy"] = UNKNOWN
         self._keys_given += len(ids)
         self._ids += ids
         self._size = size
@@ -273,18 +230,6 @@ class WorkBook:
         self._payers = {payers[number]: place for place, number in enumerate(used.tolist())}
         self.works["payer"] = numbers
 
-    def _chunks_within(self, start: float, end: float) -> Integers:
-        """Token chunks of each row."""
-        counts = np.zeros(self._size, np.int64)
-        if not self._size:
-            return counts
-        known = self.works["key"]
-        for times, keys in self._chunks:
-            within = keys[(times >= start) & (times < end)]
-            rows = np.minimum(np.searchsorted(known, within), self._size - 1)
-            np.add.at(counts, rows[known[rows] == within], 1)
-        return counts
-
 
 def _end(works: Works, which: Flags) -> None:
     """They run no more, as far as they are known to run."""
@@ -292,27 +237,6 @@ def _end(works: Works, which: Flags) -> None:
     works["done_at"][which] = works["last_at"][which]
 
 
-def _prompt_millitokens(works: Works, start: float, end: float) -> Floats:
-    """Their prompts' share of a window: evenly between sent and first token (or the end, without streaming)."""
-    known = np.where(np.isnan(works["done_at"]), works["last_at"], works["done_at"])
-    known = np.where(np.isnan(works["first_token_at"]), known, works["first_token_at"])
-    part = _part_within(works["sent_at"], known, start, end)
-    millitokens: Floats = works["computed_prompt_tokens"] * PROMPT_TOKEN_MILLITOKENS * part
-    return millitokens
-
-
-def _output_millitokens(works: Works, chunks: Integers, start: float, end: float) -> Floats:
-    """Their output in a window: `chunks` came in it; without streaming, evenly between sent and done."""
-    output, streamed = works["output_tokens"], works["token_chunks"] > 0
-    a_chunk = np.where(streamed & (output != UNKNOWN), output / np.maximum(works["token_chunks"], 1), 1.0)
-    by_time = output * _TOKEN * _part_within(works["sent_at"], works["done_at"], start, end)
-    whole = ~streamed & (output != UNKNOWN) & ~np.isnan(works["done_at"])
-    return np.where(whole, by_time, chunks * _TOKEN * a_chunk)
-
-
-def _part_within(start: Floats, end: Floats, window_start: float, window_end: float) -> Floats:
-    """The share of start … end that lies in the window; an instant lies wholly in one window."""
-    lasting = end > start
-    inside = np.maximum(0.0, np.minimum(end, window_end) - np.maximum(start, window_start))
-    instant = (window_start <= start) & (start < window_end)
-    return np.where(lasting, inside / np.where(lasting, end - start, 1.0), instant)
+def _integers(values: Floats) -> Integers:
+    """NaN becomes UNKNOWN."""
+    return np.where(np.isnan(values), UNKNOWN, values).astype(np.int64)

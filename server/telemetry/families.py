@@ -6,7 +6,7 @@ import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -158,18 +158,31 @@ class Families:
                 self.add_histogram(name, labels, row)
 
     def add_energy(self, energy: EnergyFigures) -> None:
-        for device, joules in sorted(energy.devices.items()):
-            self.add("wattgate_device_energy_joules_total", device, joules * _JOULES_PER_MICROJOULE)
-        for account, joules in sorted(energy.accounts.items()):
-            self.add("wattgate_energy_joules_total", account, joules * _JOULES_PER_MICROJOULE)
-        for tenant, joules in sorted(energy.tenants.items()):
-            self.add("wattgate_tenant_energy_joules_total", tenant, joules * _JOULES_PER_MICROJOULE)
-        for meter, (up, age) in energy.meters.items():
-            self.add("wattgate_meter_up", (meter,), up)
-            self.add("wattgate_meter_age_seconds", (meter,), age)
+        # The counters of a device that cannot be read stop: they would stand still, and that reads as 0 W.
+        devices = {labels: amount for labels, amount in energy.devices.items() if labels[0] not in energy.silent}
+        counters: Mapping[str, Mapping[Any, int]] = {
+            "wattgate_device_energy_joules_total": devices,
+            "wattgate_energy_joules_total": {
+                labels: amount for labels, amount in energy.accounts.items() if labels[0] not in energy.silent
+            },
+            "wattgate_tenant_energy_joules_total": energy.tenants if devices else {},
+            "wattgate_tenant_idle_energy_joules_total": energy.tenants_idle if devices else {},
+            "wattgate_energy_saved_by_cancellation_joules_total": energy.saved,
+        }
+        for name, counter in counters.items():
+            for labels, microjoules in sorted(counter.items()):
+                self.add(name, labels, _joules(microjoules))
         if energy.meters:
             self.add("wattgate_attribution_info", (energy.method,), 1)
             self.add("wattgate_attribution_confidence_ratio", (energy.method,), energy.confidence)
+        for device, residual in sorted(energy.residuals.items()):
+            self.add("wattgate_attribution_residual_joules", (device,), _joules(residual))
+        for engine, price in sorted(energy.prices.items()):
+            self.add("wattgate_output_token_price_joules", engine, _joules(price.output_token))
+            self.add("wattgate_prompt_token_price_joules", engine, _joules(price.prompt_token))
+        for meter, (up, age) in energy.meters.items():
+            self.add("wattgate_meter_up", (meter,), up)
+            self.add("wattgate_meter_age_seconds", (meter,), age)
 
     def _family(self, name: str) -> Family:
         family = self._families.get(name)
@@ -193,6 +206,10 @@ def _new(kind: Kind, name: str, text: str, labels: Sequence[str], unit: str) -> 
 
 def _engine(replica: Replica) -> Labels:
     return (replica.name, replica.model, replica.variant, replica.precision)
+
+
+def _joules(microjoules: float | None) -> float | None:
+    return None if microjoules is None else microjoules * _JOULES_PER_MICROJOULE
 
 
 def _memory(replica: Replica) -> dict[str, int | None]:

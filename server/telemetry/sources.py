@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from server.accounts import EnergyPrice
 from server.fleet import Replica
 from server.telemetry.traffic import Traffic
 from server.units import Microjoules, Seconds
@@ -25,11 +26,31 @@ class EnergyFigures(Protocol):
 
     @property
     def accounts(self) -> Mapping[tuple[str, ...], Microjoules]:
-        """By (device, scope, engine, model, variant, precision, adapter, account)."""
+        """By (device, scope, engine, model, variant, precision, adapter, account, phase)."""
 
     @property
     def tenants(self) -> Mapping[tuple[str, ...], Microjoules]:
-        """By (tenant, scope)."""
+        """By (tenant, scope): the active account."""
+
+    @property
+    def tenants_idle(self) -> Mapping[tuple[str, ...], Microjoules]:
+        """By (tenant, scope): what is laid on them of the idle account."""
+
+    @property
+    def saved(self) -> Mapping[tuple[str, str, str, str], Microjoules]:
+        """By (engine, model, variant, precision): what cancelled requests did not use."""
+
+    @property
+    def prices(self) -> Mapping[tuple[str, str, str, str], EnergyPrice]:
+        """By (engine, model, variant, precision)."""
+
+    @property
+    def residuals(self) -> Mapping[str, int]:
+        """By device, µJ: by how much its last window was above what the method expected."""
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """Devices that could not be read the last time: nobody knows what they use now."""
 
     @property
     def meters(self) -> Mapping[str, tuple[bool, Seconds | None]]:

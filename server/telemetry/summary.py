@@ -113,7 +113,7 @@ class _Groups:
             sums.busy = sums.busy + spans
 
     def add_energy(self, energy: EnergyFigures) -> None:
-        for (_device, scope, *labels, account), amount in energy.accounts.items():
+        for (_device, scope, *labels, account, _phase), amount in energy.accounts.items():
             if account == "active":
                 sums = self._of(labels)
                 sums.energy = Microjoules((sums.energy or 0) + amount)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
 import numpy as np
 
+from server.accounts import RequestEnergy
 from server.arrivals import Arrivals
 from server.telemetry.histogram import HistogramRow, Histograms
 from server.telemetry.kinds import KIND, Places, RecordKind, Sums
@@ -18,7 +19,6 @@ from server.telemetry.metrics import CATALOGUE
 from server.telemetry.observations import DURATION, ITL, LAG, TPOT, TTFT, Columns, Flags, is_inference
 from server.telemetry.spans import Spans
 from server.telemetry.workers import Workers, WorkersNow
-from server.units import Microjoules
 from server.wire import Batch, Hello, Outcome, RequestRecord
 
 __all__ = ["REQUEST_ENERGY", "Labels", "Traffic", "TrafficNow"]
@@ -111,15 +111,19 @@ class Traffic:
         with self._lock:
             self._workers.left(worker)
 
-    def take_energies(self, energies: Sequence[tuple[str, Labels, Microjoules]]) -> None:
-        """Observe the joules of completed requests, each with its id and `Labels`, the adapter not yet capped."""
-        if not energies:
+    def take_energies(self, energies: Iterable[RequestEnergy]) -> None:
+        """Observe the joules of the requests that were completed and of which all is known; adapters are as they came.
+
+        What is known of the others is no distribution of anything.
+        """
+        whole = [one for one in energies if one.completed and one.whole]
+        if not whole:
             return
         with self._lock:
-            ids, labels, joules = zip(*energies, strict=True)
-            places = Places(labels)
+            places = Places(one.labels for one in whole)
             keys = [self._key(one) for one in places.distinct]
-            self._histograms[REQUEST_ENERGY].observe(keys, places.of_each, np.array(joules) / 1e6, ids)
+            joules = np.array([one.energy for one in whole]) / 1e6
+            self._histograms[REQUEST_ENERGY].observe(keys, places.of_each, joules, [one.id for one in whole])
 
     def take_lags(self, process: str, lags_s: Sequence[float]) -> None:
         """Observe how late an event loop was, in seconds."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from server.config import EngineSettings
+from server.config import Config, EngineSettings
 from server.control.devices import place_engines
 from server.control.held_devices import HeldDevices
 from server.energy.mapping import device_of, devices_named, exists_here, held_devices
@@ -156,6 +156,12 @@ def test_child_of_an_engine_is_found_in_its_real_process_tree() -> None:
 
 
 # --- engines elsewhere ------------------------------------------------------------------------------------------------
+
+
+def test_external_engine_on_this_machine_is_on_the_gpu_that_it_names() -> None:
+    engine = EngineSettings(name="own", model="m", url="http://127.0.0.1:8000", precision="bf16", device="gpu:1")
+    (place,) = place_engines(Config.model_validate({"engines": [engine]}), ())
+    assert (place.kind, str(place)) == ("remote", "gpu:1")
 
 
 @pytest.mark.parametrize(

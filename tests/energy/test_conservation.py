@@ -130,6 +130,8 @@ def play(history: History, check: Callable[[House], None] = lambda _: None) -> H
         processes=processes,
         hold_s=3.0,
         max_adapters=2,
+        method="automatic",
+        idle="spread",
     )
     cpu.use(0.0, baseline=0.0)
     house.tick()
@@ -152,7 +154,7 @@ def play(history: History, check: Callable[[House], None] = lambda _: None) -> H
     return house
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(HISTORY)
 def test_accounts_add_up_to_the_meter_exactly_at_every_moment(history: History) -> None:
     totals = [0]
@@ -164,16 +166,18 @@ def test_accounts_add_up_to_the_meter_exactly_at_every_moment(history: History) 
     play(history, check)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(HISTORY)
 def test_final_energies_stay_within_the_active_account_and_each_is_said_once(history: History) -> None:
     house = play(history)
     active = house.accounts("account").get(("active",), 0)
-    assert sum(final.energy for final in house.final) <= active
-    assert all(final.energy >= 0 for final in house.final)
+    assert sum(used.energy for used in house.left) <= active
+    assert all(used.prefill >= 0 <= used.decode for used in house.left)
+    keys = [used.key for used in house.left]
+    assert len(set(keys)) == len(keys)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(USUAL, st.floats(0, 1e6)), min_size=1, max_size=10))
 def test_every_joule_of_a_meter_that_works_is_accounted(seconds: list[tuple[list[Event], float]]) -> None:
     house = play([(events, joules, 0.0, None, 1.0, (1, 1, 1)) for events, joules in seconds])
@@ -186,13 +190,13 @@ def test_histories_reach_every_account_and_final_energies() -> None:
     """The properties above would also hold for an accountant that never closes a window."""
     reached = Counter[str]()
 
-    @settings(max_examples=500, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=120, deadline=None, database=None, derandomize=True)
     @given(HISTORY)
     def look(history: History) -> None:
         house = play(history)
         reached.update(account for (account,), amount in house.accounts("account").items() if amount)
-        reached.update(["final"] * bool(house.final))
+        reached.update(["final"] * any(used.whole for used in house.left))
 
     look()
-    assert min(reached[account] for account in ("active", "idle", "unattributed", "other")) >= 10, reached
+    assert min(reached[account] for account in ("active", "idle", "unattributed", "other")) >= 5, reached
     assert reached["final"]

@@ -10,12 +10,13 @@ from typing import Any
 
 import msgspec
 
+from server.accounts import RecordKey, RequestEnergy
 from server.fleet import EngineGauges, EngineState, Replica
 from server.models.card import ModelCard
-from server.units import Bytes, Seconds
+from server.units import Bytes, Microjoules, Seconds
 from server.wire import PROTOCOL_VERSION, Batch, Hello, Outcome, RequestRecord, Source, TokenTimes, WorkerGauges
 
-__all__ = ["CARD", "Stream", "batch", "gauges", "packed", "record", "replica", "tokens", "unpacked", "worker"]
+__all__ = ["CARD", "Stream", "batch", "gauges", "packed", "record", "replica", "tokens", "unpacked", "used", "worker"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +175,23 @@ def batch(
 ) -> Batch:
     """`fields` are the gauges'."""
     return Batch(seq=seq, at=at, records=list(records), tokens=packed(streams), gauges=gauges(**fields))
+
+
+def used(id_: str, energy: int, *, adapter: str = "none", **fields: Any) -> RequestEnergy:
+    """What a request has used, all of it for its output."""
+    one = RequestEnergy(
+        key=RecordKey("boot-1", 1, 0),
+        id=id_,
+        labels=("demo-int4", "demo", "int4", "int4", adapter),
+        prefill=Microjoules(0),
+        decode=Microjoules(energy),
+        scope="gpu",
+        method="token_share",
+        confidence=0.3,
+        completed=True,
+        whole=True,
+    )
+    return one._replace(**fields)
 
 
 def worker(boot: str = "boot-1", slot: int = 0) -> Hello:

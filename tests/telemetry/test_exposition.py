@@ -15,13 +15,14 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Sample
 
+from server.accounts import EnergyPrice
 from server.config import TelemetrySettings
 from server.fleet import Ejection, EngineState, Replica
 from server.telemetry import CATALOGUE, AdapterLoad, EnergyFigures, Exposition, LabelCaps, Sources, Traffic
 from server.telemetry.metric import Kind
 from server.units import Microjoules, Seconds
 from server.wire import Outcome
-from tests.fakes.batches import batch, record, replica, tokens, worker
+from tests.fakes.batches import batch, record, replica, tokens, used, worker
 from tests.fakes.clock import FakeClock
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -39,6 +40,16 @@ ALL_GAUGES = {
 }
 
 
+PRICE = EnergyPrice(
+    prompt_token=20.0,
+    output_token=200.0,
+    marginal_output_token=None,
+    scope="estimated",
+    method="token_share",
+    confidence=0.3,
+)
+
+
 @dataclass(frozen=True)
 class Figures:
     """Energy as the accountant would say it."""
@@ -46,11 +57,17 @@ class Figures:
     devices: Any = field(default_factory=lambda: {("cpu", "estimated"): Microjoules(3_000_001)})
     accounts: Any = field(
         default_factory=lambda: {
-            ("cpu", "estimated", *ENGINE.values(), "none", "active"): Microjoules(1_000_001),
-            ("cpu", "estimated", *("none",) * 5, "other"): Microjoules(2_000_000),
+            ("cpu", "estimated", *ENGINE.values(), "none", "active", "prefill"): Microjoules(400_000),
+            ("cpu", "estimated", *ENGINE.values(), "none", "active", "decode"): Microjoules(600_001),
+            ("cpu", "estimated", *("none",) * 5, "other", "none"): Microjoules(2_000_000),
         }
     )
     tenants: Any = field(default_factory=lambda: {("alice", "estimated"): Microjoules(1_000_001)})
+    tenants_idle: Any = field(default_factory=lambda: {("alice", "estimated"): Microjoules(7)})
+    saved: Any = field(default_factory=lambda: {tuple(ENGINE.values()): Microjoules(11)})
+    prices: Any = field(default_factory=lambda: {tuple(ENGINE.values()): PRICE})
+    residuals: Any = field(default_factory=lambda: {"cpu": -5_000})
+    silent: frozenset[str] = frozenset()
     meters: Any = field(default_factory=lambda: {"cpu_estimate": (True, Seconds(0.5))})
     method: str = "token_share"
     confidence: float = 0.3
@@ -62,7 +79,10 @@ Make = Callable[..., Exposition]
 @pytest.fixture
 def make(traffic: Traffic, caps: LabelCaps, clock: FakeClock) -> Make:
     def exposition(
-        *replicas: Replica, energy: EnergyFigures | None = None, adapters: list[AdapterLoad] | None = None
+        *replicas: Replica,
+        energy: EnergyFigures | None = None,
+        adapters: list[AdapterLoad] | None = None,
+        samples: Any = (),
     ) -> Exposition:
         sources = Sources(
             traffic=traffic,
@@ -70,6 +90,7 @@ def make(traffic: Traffic, caps: LabelCaps, clock: FakeClock) -> Make:
             version="1.2.3",
             energy=None if energy is None else lambda: energy,
             adapters=None if adapters is None else lambda: adapters,
+            samples=samples,
         )
         return Exposition(sources, caps=caps, clock=clock)
 
@@ -108,14 +129,20 @@ def busy(traffic: Traffic) -> None:
         "retries": {"connect": 1},
     }
     traffic.take(batch(records=ended, streams=[tokens([1.0, 1.01])], **gauges), worker())
-    traffic.take_energies([("one", (*ENGINE.values(), "json"), Microjoules(5_000))])
+    traffic.take_energies([used("one", 5_000, adapter="json")])
+
+
+def from_others() -> list[tuple[str, tuple[str, ...], float]]:
+    """What carbon, the ledger and efficiency say: one sample of each metric."""
+    groups = ("carbon", "ledger", "efficiency")
+    return [(one.name, ("x",) * len(one.labels), 1.0) for one in CATALOGUE.values() if one.group in groups]
 
 
 def full(make: Make, traffic: Traffic) -> Exposition:
     busy(traffic)
     one = replica(gauges=ALL_GAUGES, memory_bytes=9, adapters=frozenset({"json"}))
     loads = [AdapterLoad(engine="demo-int4", adapter="json", loaded=True, load_s=Seconds(0.1))]
-    exposition = make(one, energy=Figures(), adapters=loads)
+    exposition = make(one, energy=Figures(), adapters=loads, samples=[from_others])
     exposition.render()
     return exposition
 
@@ -270,11 +297,28 @@ def test_accounts_add_up_to_the_device(make: Make) -> None:
 
 
 def test_meter_that_is_down_and_never_read_shows_zero_and_no_age(make: Make) -> None:
-    figures = Figures(devices={}, accounts={}, tenants={}, meters={"nvml": (False, None)})
-    exposition = make(energy=figures)
+    nothing: Any = {"devices": {}, "accounts": {}, "tenants": {}, "tenants_idle": {}, "saved": {}, "prices": {}}
+    exposition = make(energy=Figures(**nothing, residuals={}, meters={"nvml": (False, None)}))
     assert values(exposition, "wattgate_meter_up", meter="nvml") == [0]
-    assert values(exposition, "wattgate_meter_age_seconds") == []
-    assert values(exposition, "wattgate_device_energy_joules_total") == []
+    joules = {one.name for one in samples(exposition) if "joules" in one.name or "meter_age" in one.name}
+    assert {name for name in joules if not name.startswith("wattgate_request_energy")} == set()
+
+
+def test_counters_of_a_device_that_cannot_be_read_stop(make: Make) -> None:
+    both = {("cpu", "estimated"): Microjoules(3), ("gpu:0", "gpu"): Microjoules(5)}
+    exposition = make(energy=Figures(devices=both, silent=frozenset({"cpu"})))
+    assert values(exposition, "wattgate_device_energy_joules_total") == [pytest.approx(5e-6)]
+    assert values(exposition, "wattgate_energy_joules_total", device="cpu") == []
+    assert values(exposition, "wattgate_tenant_energy_joules_total", tenant="alice") != []
+    exposition = make(energy=Figures(silent=frozenset({"cpu"})))
+    assert values(exposition, "wattgate_tenant_energy_joules_total") == []
+
+
+def test_price_that_is_not_known_is_absent(make: Make) -> None:
+    prices = {tuple(ENGINE.values()): PRICE._replace(prompt_token=None)}
+    exposition = make(energy=Figures(prices=prices))
+    assert values(exposition, "wattgate_output_token_price_joules", **ENGINE) == [pytest.approx(200e-6)]
+    assert values(exposition, "wattgate_prompt_token_price_joules") == []
 
 
 def test_histogram_buckets_are_cumulative_and_end_with_the_count(make: Make, traffic: Traffic) -> None:

@@ -71,7 +71,7 @@ def test_without_tokens_or_meter_the_ratio_is_unknown_not_zero(traffic: Traffic)
 
 
 def test_energy_of_an_engine_without_requests_makes_no_row(traffic: Traffic) -> None:
-    figures = Figures(accounts={("cpu", "estimated", *ENGINE.values(), "none", "active"): Microjoules(5)})
+    figures = Figures(accounts={("cpu", "estimated", *ENGINE.values(), "none", "active", "decode"): Microjoules(5)})
     assert summarize(traffic.now(), figures, [replica()]) == []
 
 

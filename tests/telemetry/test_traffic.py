@@ -13,9 +13,8 @@ from server.config import TelemetrySettings
 from server.telemetry import CATALOGUE, LabelCaps, Traffic, TrafficNow
 from server.telemetry.histogram import Histograms, quantile
 from server.telemetry.observations import DURATION, ITL, LAG, OVERHEAD, QUEUE, TPOT, TTFT
-from server.units import Microjoules
 from server.wire import Outcome
-from tests.fakes.batches import batch, record, tokens, worker
+from tests.fakes.batches import batch, record, tokens, used, worker
 from tests.fakes.clock import FakeClock
 
 KEY = ("demo-int4", "demo", "int4", "int4", "none")
@@ -213,9 +212,14 @@ def test_what_many_batches_bring_is_counted_whether_or_not_somebody_looked_betwe
 
 
 def test_energy_of_a_request_is_observed_under_its_configuration(traffic: Traffic) -> None:
-    traffic.take_energies([("r1", (*KEY[:4], "json"), Microjoules(1_500_000)), ("r2", KEY, Microjoules(500_000))])
+    traffic.take_energies([used("r1", 1_500_000, adapter="json"), used("r2", 500_000)])
     rows = traffic.now().histograms["wattgate_request_energy_joules"]
     row = rows[*KEY[:4], "json"]
     assert (sum(row.buckets), row.total) == (1, 1.5)
     assert {exemplar.request_id for exemplar in row.exemplars.values()} == {"r1"}
     assert rows[KEY].total == 0.5
+
+
+def test_energy_of_a_request_that_failed_or_is_known_in_part_is_not_observed(traffic: Traffic) -> None:
+    traffic.take_energies([used("r1", 1, completed=False), used("r2", 1, whole=False)])
+    assert traffic.now().histograms["wattgate_request_energy_joules"] == {}

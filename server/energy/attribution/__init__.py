@@ -16,6 +16,10 @@ from server.energy.attribution.attribution import (
     TokenEvents,
     Window,
 )
+from server.energy.attribution.automatic import Automatic
+from server.energy.attribution.counter_price import CounterPrice
+from server.energy.attribution.five_term import FiveTerm
+from server.energy.attribution.phase_time import PhaseTime
 from server.energy.attribution.token_share import TokenShare
 
 __all__ = [
@@ -31,5 +35,9 @@ __all__ = [
 ]
 
 ATTRIBUTIONS: Final[Mapping[str, Callable[[], Attribution]]] = {
+    Automatic.name: Automatic,
+    PhaseTime.method: PhaseTime,
+    FiveTerm.method: FiveTerm,
+    CounterPrice.method: CounterPrice,
     TokenShare.method: TokenShare,
 }

@@ -165,6 +165,12 @@ class Attribution(Protocol):
     def confidence(self) -> float:
         """Of the method now in use, 0 … 1."""
 
+    def learn(self, window: Window) -> None:
+        """Learn from a window as `attribute` does, without sharing anything out.
+
+        Whoever has all windows at hand lets the method learn from them first, and attributes them after.
+        """
+
     def attribute(self, window: Window) -> Shares:
         """The shares; their sum is exactly `window.energy`, none is negative.
 
