@@ -379,8 +379,8 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     """A hard bound is reached: refuse. Else a soft one: say so in a header."""
     reason: str
     """Which bound, in words: `1000 J a day`."""
-    retry_after_s: float
-    """Until the budget's period ends."""
+    ends_at: float
+    """When its period ends: then it begins anew, whoever says so or not."""
 
 
 class Budgets(msgspec.Struct, frozen=True, kw_only=True, tag="budgets"):

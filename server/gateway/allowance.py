@@ -55,9 +55,9 @@ class Pool:
         self.lease = max(1, limit // max(_LEASES, _LEASES_A_WORKER * workers))
         self.low, self.high = (self.lease / 2 if self.lease > 1 else 0.0), float(_KEPT_LEASES * self.lease)
         """Below: ask for more, or tell of a debt; above: give back."""
-        self.level: float = 0
+        self.level = 0.0
         """May be spent; below 0: a debt."""
-        self.left: float = limit
+        self.left = float(limit)
         """What the control plane had at `left_at`."""
         self.left_at = self.sure_until = float("-inf")
         self.taken = 0.0
@@ -235,7 +235,7 @@ class Allowance:
         ):
             if pool is not None:
                 pool.level += granted
-                pool.left, pool.left_at, pool.sure_until = left, now, sure_until
+                pool.left, pool.left_at, pool.sure_until = float(left), now, sure_until
         self.seats += lease.granted.seats
         if in_vain and lease.left.seats <= 0:
             self._no_seat_until = now + _NO_SEAT_FOR

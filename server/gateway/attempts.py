@@ -98,6 +98,6 @@ class _Search:
 def _exchange(worker: Worker, visit: Visit, call: Call, target: Target, body: bytes) -> Exchange:
     endpoint, trace = visit.client.endpoint, visit.trace
     out = endpoint.grammar.upstream_body(
-        body, call, upstream_model=target.candidate.upstream_model, add_usage=trace.strips_usage
+        body, call, upstream_model=target.candidate.upstream_model, add_usage=trace.adds_usage
     )
     return worker.upstream.exchange(target.replica, endpoint.paths[0], out, whole=not trace.streamed)

@@ -193,8 +193,8 @@ class Client:
             self._connection.transport.write(b"0\r\n\r\n")
         self._complete()
 
-    def flows_from(self, exchange: Exchange | None) -> None:
-        """Make this exchange wait while the client is slow; None: there is nothing to hold back any more."""
+    def flows_from(self, exchange: Exchange) -> None:
+        """Make this exchange wait while the client is slow."""
         self._connection.flows_from(exchange)
 
     def close_after_answer(self) -> None:

@@ -14,10 +14,24 @@ _ERRORS = {
     "403": "The key may not ask for this model",
     "404": "No such model, or its engine has no such endpoint",
     "413": "The body is too long",
-    "429": "Too busy; `Retry-After` says when to come back",
+    "429": "Too busy, or a limit or a budget is spent; `Retry-After` says when to come back",
     "502": "The engine failed",
     "503": "No engine is ready",
     "504": "The engine was too slow",
+}
+
+_ENERGY_WISH = {
+    "name": "X-Wattgate-Energy",
+    "in": "header",
+    "required": False,
+    "description": "`include`: say the provisional joules in the answer's usage, as `wattgate`.",
+    "schema": {"type": "string", "enum": ["include"]},
+}
+_ENERGY_SAID = {
+    "X-Wattgate-Energy-Joules": {
+        "description": "What the request has used, provisionally; absent where it is not known, and on streams.",
+        "schema": {"type": "number"},
+    }
 }
 
 
@@ -37,9 +51,10 @@ def _operation(endpoint: Endpoint, path: str) -> dict[str, Any]:
             f"For models with task {' or '.join(f'`{task}`' for task in sorted(endpoint.tasks))}.{alias}{streamed} "
             "The body goes to the engine as it is, fields unknown to the gateway included."
         ),
+        "parameters": [_ENERGY_WISH],
         "requestBody": {"required": True, "content": {"application/json": {"schema": _body(endpoint)}}},
         "responses": {
-            "200": {"description": "What the engine answers", "content": _content(endpoint)},
+            "200": {"description": "What the engine answers", "headers": _ENERGY_SAID, "content": _content(endpoint)},
             **_failures(endpoint),
         },
     }

@@ -35,14 +35,17 @@ async def forward(answer: Exchange, visit: Visit, worker: Worker) -> None:
     elif kind.startswith(b"text/event-stream"):
         await _stream(answer, _safe(fields), visit, worker)
     else:
-        await _whole(answer, _safe(fields), visit)
+        await _whole(answer, _safe(fields), visit, worker)
 
 
 async def _stream(answer: Exchange, lines: bytes, visit: Visit, worker: Worker) -> None:
     trace, client = visit.trace, visit.client
     log = _token_log(trace)
     watch = trace.watch = client.endpoint.grammar.watch(
-        times=log.times, strip_usage=trace.strips_usage, model=_other_model(trace)
+        times=log.times,
+        strip_usage=trace.adds_usage and not trace.includes_energy,
+        model=_other_model(trace),
+        note=worker.prices.notes(log.candidate.replica) if trace.includes_energy else None,
     )
     passage = Passage(watch, log, client, worker.clock)
     worker.recorder.follow(log)
@@ -59,20 +62,25 @@ async def _stream(answer: Exchange, lines: bytes, visit: Visit, worker: Worker) 
         trace.outcome = Outcome.UPSTREAM_ERROR if watch.first_token_at is None else Outcome.TRUNCATED
 
 
-async def _whole(answer: Exchange, lines: bytes, visit: Visit) -> None:
+async def _whole(answer: Exchange, lines: bytes, visit: Visit, worker: Worker) -> None:
     body = answer.whole_now()
     if body is None:
         body, complete = await answer.whole(MAX_WHOLE_BYTES)
         if not complete:
             await _pass(answer, lines, visit)
             return
-    grammar = visit.client.endpoint.grammar
+    grammar, trace = visit.client.endpoint.grammar, visit.trace
     known = grammar.read_answer(body)
     if known is not None:
-        visit.trace.usage = known.usage
-        model = _other_model(visit.trace)
+        usage = trace.usage = known.usage
+        model = _other_model(trace)
         if model is not None:
-            body = grammar.rewrite_model(body, model)
+            body = grammar.rewrite_model(body, known, model)
+        if usage is not None and trace.target is not None:
+            engine = trace.target.replica.name
+            lines += worker.prices.header_line(engine, usage)
+            if trace.includes_energy:
+                body = grammar.note_usage(body, worker.prices.note(engine, usage))
     visit.answer(answer.status, lines, body)
 
 

@@ -68,8 +68,6 @@ class Listener:
         self._check_key = check_key
         self.clock = clock
         self.last_call_s = last_call
-        self.unread = 0
-        """Requests that were refused before their head was whole, or for it: they have no record."""
         self.half_bytes = 0
         """Of bodies whose end has not come."""
         self._endpoints = {path.encode(): endpoint for endpoint in ENDPOINTS for path in endpoint.paths}
@@ -183,10 +181,6 @@ class Listener:
         return HeadersTooLargeError(
             f"The request's head is over {bound} bytes (`gateway.max_header_bytes`) or {self.max_headers} headers."
         )
-
-    def refused_unread(self) -> None:
-        """A request was refused before anything could be known of it."""
-        self.unread += 1
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """The path of a request: every stage, top to bottom.
 
-    body → auth → limits → admission → routing → upstream → forward → record
+    body → auth → budget → limits → admission → routing → upstream → forward → record
 
 It runs as soon as the body is there (`connection.py`), driven by its own events (`drive.py`). A stage that refuses
 raises a `RequestError`; when the client leaves, `CancelledError` is raised where the path waits. The visit answers what
@@ -17,9 +17,9 @@ from server.errors import MethodNotAllowedError
 from server.gateway.admission import Claim
 from server.gateway.attempts import first_answer
 from server.gateway.client import Client
-from server.gateway.endpoints import Endpoint
 from server.gateway.forward import forward
 from server.gateway.grammars import Call
+from server.gateway.prices import ENERGY_WISH, check_wish
 from server.gateway.trace import Trace
 from server.gateway.visit import Visit
 from server.gateway.worker import Worker
@@ -39,8 +39,10 @@ async def serve(worker: Worker, client: Client) -> None:
         grant = worker.keys.holder_of(client.fields)
         trace.tenant = grant.tenant
         body = client.take_body()
-        call = _understand(endpoint, body, trace)
+        call = _understand(client, body, trace)
         worker.keys.check_model(grant, call.model)
+        if worker.budgets.over:
+            visit.budget = worker.budgets.check(grant.tenant)
         size = len(body)
         visit.charge = worker.limits.try_charge(grant, size) or await worker.limits.charge(grant, size)
         plan = worker.router.route_of(call.model, endpoint)
@@ -70,11 +72,15 @@ def _check(client: Client) -> None:
         raise MethodNotAllowedError(f"{client.method.decode()} is not possible here; use POST.")
 
 
-def _understand(endpoint: Endpoint, body: bytes, trace: Trace) -> Call:
+def _understand(client: Client, body: bytes, trace: Trace) -> Call:
     """The deciding fields."""
+    endpoint = client.endpoint
+    if ENERGY_WISH in client.fields:
+        check_wish(client.fields[ENERGY_WISH])
+        trace.includes_energy = True
     call = endpoint.grammar.parse(body)
     trace.call = call
     trace.requested_model = call.model if len(call.model) <= _LONG_NAME else call.model[:_LONG_NAME]
     trace.streamed = bool(call.stream) and endpoint.streams
-    trace.strips_usage = trace.streamed and not endpoint.grammar.asks_for_usage(call)
+    trace.adds_usage = trace.streamed and not endpoint.grammar.asks_for_usage(call)
     return call

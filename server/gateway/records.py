@@ -73,6 +73,11 @@ class Recorder:
         """Records and token series that wait to be acknowledged."""
         return self._held
 
+    @property
+    def held_records(self) -> int:
+        """The records among them."""
+        return sum(len(batch.records) for batch in self._batches)
+
     def follow(self, log: TokenLog) -> None:
         """Report this stream's token times with every batch until `unfollow`."""
         self._logs.add(log)

@@ -35,7 +35,7 @@ class Trace:
     tenant = "unknown"
     requested_model: str | None = None
     call: Call | None = None
-    queued = Seconds(0.0)
+    queued: Seconds
     target: Target | None = None
     exchange: Exchange | None = None
     watch: StreamWatch | None = None
@@ -43,16 +43,20 @@ class Trace:
     retries = 0
     """Attempts at other replicas before this one."""
     streamed = False
-    strips_usage = False
-    """The gateway asks for the stream's usage, and the client does not get it."""
+    adds_usage = False
+    """The gateway asks for the stream's usage, which the client did not."""
+    includes_energy = False
+    """The client wants joules beside the usage, and so the usage too."""
     status: int | None = None
-    outcome = Outcome.OK
+    outcome: Outcome
     cancelled = False
 
     def __init__(self, *, request_id: str, endpoint: str, received_at: Seconds) -> None:
         self.id = request_id
         self.endpoint = endpoint
         self.received_at = received_at
+        self.queued = Seconds(0.0)
+        self.outcome = Outcome.OK
 
     @property
     def known_usage(self) -> Usage | None:

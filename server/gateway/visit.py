@@ -39,7 +39,7 @@ class Visit:
     ends with exactly one record.
     """
 
-    __slots__ = ("_started", "_worker", "charge", "claim", "client", "trace")
+    __slots__ = ("_started", "_worker", "budget", "charge", "claim", "client", "trace")
 
     def __init__(self, worker: Worker, client: Client, trace: Trace) -> None:
         self._worker = worker
@@ -50,6 +50,8 @@ class Visit:
         """What the request was charged to its key."""
         self.claim: Claim | None = None
         """The slot that it holds, or waits for."""
+        self.budget = b""
+        """The header line that tells of its tenant's budget."""
 
     # --- to the client ------------------------------------------------------------------------------------------------
 
@@ -71,7 +73,7 @@ class Visit:
             lines = b"%bx-wattgate-engine: %b\r\n" % (lines, trace.target.replica.name.encode())
         if self.charge is not None and self.charge.headers:
             lines += header_lines(self.charge.headers)
-        return lines
+        return lines + self.budget if self.budget else lines
 
     # --- to the engine ------------------------------------------------------------------------------------------------
 

@@ -15,9 +15,11 @@ from server.clock import Clock
 from server.config.settings import GatewaySettings
 from server.gateway.admission import Admission
 from server.gateway.auth import Keyring
+from server.gateway.budgets import TenantBudgets
 from server.gateway.bus import FLUSH_EVERY, BusClient
 from server.gateway.client import Client
 from server.gateway.limits import Limits
+from server.gateway.prices import PriceList
 from server.gateway.records import Recorder
 from server.gateway.retry import RetryBudget
 from server.gateway.routing.router import Router
@@ -26,7 +28,7 @@ from server.gateway.upstream.http1 import Http1Upstream, UpstreamLimits
 from server.gateway.upstream.upstream import Upstream
 from server.loop_lag import LoopLag
 from server.units import Seconds
-from server.wire import PROTOCOL_VERSION, Hello, LeaseWanted, News, Snapshot, WorkerGauges
+from server.wire import PROTOCOL_VERSION, Budgets, Hello, LeaseWanted, News, Prices, Snapshot, WorkerGauges
 
 __all__ = ["Identity", "Visits", "Worker"]
 
@@ -87,10 +89,12 @@ class Worker:
         self.clock = clock
         self.visits = Visits()
         self.keys = Keyring()
+        self.budgets = TenantBudgets(clock)
+        self.prices = PriceList()
         self.limits = Limits(workers=settings.workers, clock=clock, tell=self._tell)
         self.admission = Admission(
             max_in_flight=settings.max_in_flight,
-            max_in_flight_bytes=max(settings.max_in_flight_bytes, settings.max_body_bytes),
+            max_in_flight_bytes=settings.max_in_flight_bytes,
             max_in_flight_per_tenant=settings.max_in_flight_per_tenant,
             max_queue=settings.max_queue,
             queue_timeout=Seconds(settings.queue_timeout_s),
@@ -132,7 +136,7 @@ class Worker:
     async def _hand_over(self) -> None:
         self.visits.cancel()  # what the drain did not finish; their records are written now
         if not await self.bus.flush(_LAST_ACK):
-            _log.warning("no control plane took the last %d records; they are lost", self.recorder.held)
+            _log.warning("no control plane took the last %d records; they are lost", self.recorder.held_records)
 
     def _tell(self, message: LeaseWanted) -> None:
         self.bus.tell(message)
@@ -140,6 +144,10 @@ class Worker:
     def _hear(self, news: News) -> None:
         if isinstance(news, Snapshot):
             self._adopt(news)
+        elif isinstance(news, Prices):
+            self.prices.replace(news)
+        elif isinstance(news, Budgets):
+            self.budgets.replace(news)
 
     def _adopt(self, snapshot: Snapshot) -> None:
         self.keys.replace(snapshot.keys)

@@ -178,3 +178,59 @@ async def test_two_gateways_in_a_process_know_nothing_of_one_another(two_houses:
     assert one.engine.requests
     assert not other.engine.requests
     assert not other.control.records
+
+
+@pytest.mark.parametrize("behind", [1, 5])
+@pytest.mark.parametrize("padding", [0, 10_000], ids=["small bodies", "large bodies"])
+async def test_client_that_leaves_while_requests_wait_behind_the_one_that_runs_stops_the_engine(
+    house: House, behind: int, padding: int
+) -> None:
+    house.engine.then(silent)
+    _, writer = await house.dial()
+    writer.write(request(stream=True))
+    connection = await house.engine.request()
+    for _ in range(behind):
+        writer.write(request(stream=True, padding=padding))
+    await writer.drain()
+    writer.close()
+    await connection.until_gone()
+    await house.control.record(1 + behind)
+    seen = sorted((record.outcome, record.cancelled_when) for record in house.control.records)
+    assert seen == [("cancelled", "before_first_token"), *[("cancelled", "queued")] * behind]
+    assert len(house.engine.requests) == 1
+
+
+async def test_client_that_leaves_while_something_else_than_inference_waits_stops_the_engine(house: House) -> None:
+    house.engine.then(silent)
+    _, writer = await house.dial()
+    writer.write(request(stream=True) + b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    connection = await house.engine.request()
+    writer.close()
+    await connection.until_gone()
+    assert (await house.control.record()).outcome == "cancelled"
+
+
+async def test_requests_that_wait_behind_the_one_that_runs_are_read_up_to_a_bound_and_all_answered(
+    house: House,
+) -> None:
+    goes_on, count, one = asyncio.Event(), 400, request(stream=False, padding=5000)
+
+    async def late(connection: EngineConnection) -> None:
+        await goes_on.wait()
+        await whole({"object": "late"})(connection)
+
+    house.engine.then(late, whole({"object": "scripted"}))
+    reader, writer = await house.dial()
+    writer.write(one * count)
+    await house.engine.request()
+    (client,) = house.server.server_state.connections
+    await until(standing_still(lambda: len(client.pipeline)))  # type: ignore[union-attr]
+    assert 1 <= len(client.pipeline) < 120  # type: ignore[union-attr]  # of which one read may bring fifty
+    goes_on.set()
+    most = 0
+    for number in range(count):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        assert await reader.readuntil(b"}") == (b'{"object": "late"}' if number == 0 else b'{"object": "scripted"}')
+        most = max(most, len(client.pipeline))  # type: ignore[union-attr]
+    assert most < 120
+    writer.close()

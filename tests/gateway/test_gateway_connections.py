@@ -76,7 +76,7 @@ async def test_client_that_leaves_amid_pipelined_requests_has_one_record_for_eac
 
 
 async def test_idle_connection_is_closed_after_its_time(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.gateway.connection.KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr("server.gateway.guarded.KEEP_ALIVE_S", 0.05)
     async with dialled(house) as fresh, dialled(house) as used:
         assert (await used.ask(post())).status == 200
         assert await used.closed()

@@ -82,8 +82,8 @@ async def test_no_bytes_of_a_client_make_the_gateway_fail(
 ) -> None:
     for name, value in (
         ("listener._LOOK_EVERY", 0.02),
-        ("connection._LINGER_S", 0.2),
-        ("connection.KEEP_ALIVE_S", 0.3),
+        ("guarded._LINGER_S", 0.2),
+        ("guarded.KEEP_ALIVE_S", 0.3),
     ):
         monkeypatch.setattr(f"server.gateway.{name}", value)
     bounds = {"header_timeout_s": 0.2, "idle_timeout_s": 0.2, "max_body_bytes": 50_000, "max_header_bytes": 4096}

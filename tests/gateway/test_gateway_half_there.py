@@ -20,7 +20,7 @@ HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow clients are looked for more often, and waited for less long."""
     monkeypatch.setattr("server.gateway.listener._LOOK_EVERY", 0.01)
-    monkeypatch.setattr("server.gateway.connection._LINGER_S", 0.05)
+    monkeypatch.setattr("server.gateway.guarded._LINGER_S", 0.05)
 
 
 def long_chat(size: int) -> bytes:
@@ -127,7 +127,7 @@ async def test_length_of_thousands_of_digits_is_too_long(house: House) -> None:
 async def test_one_connection_that_cannot_be_looked_after_is_no_harm_to_the_others(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.gateway.connection.KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr("server.gateway.guarded.KEEP_ALIVE_S", 0.05)
     async with dialled(house) as broken, dialled(house) as idle:
         assert (await broken.ask(post())).status == 200
         assert (await idle.ask(post())).status == 200

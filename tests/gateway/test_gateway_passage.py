@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from server.gateway.client import Client
 from server.gateway.drive import Drive
 from server.gateway.endpoints import ENDPOINTS
-from server.gateway.grammars import StreamWatch
+from server.gateway.grammars import StreamWatch, Usage
 from server.gateway.passage import Passage
 from server.gateway.records import TokenLog
 from server.gateway.upstream.connection import Connection
@@ -143,6 +143,10 @@ class Passed:
     failed: bool
 
 
+def note_of(usage: Usage) -> bytes:
+    return b'{"output":%d}' % (usage.completion_tokens or 0)
+
+
 def log_of(times: array[float]) -> TokenLog:
     return TokenLog(id="r", tenant="t", candidate=candidate(), sent_at=Seconds(0.0), times=times)
 
@@ -246,10 +250,10 @@ def _cuts(draw: st.DrawFn, segments: list[tuple[bytes, bool]]) -> tuple[list[byt
     return reads, bodies
 
 
-@given(st.data(), _streams, st.booleans(), st.booleans())
+@given(st.data(), _streams, st.booleans(), st.booleans(), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_client_gets_what_the_watch_alone_would_give_whatever_passes_unread(
-    data: st.DataObject, stream: tuple[str, list[bytes]], strip: bool, rewrite: bool
+    data: st.DataObject, stream: tuple[str, list[bytes]], strip: bool, rewrite: bool, noted: bool
 ) -> None:
     name, events = stream
     endpoint = next(one for one in ENDPOINTS if one.name == name)
@@ -258,7 +262,8 @@ def test_client_gets_what_the_watch_alone_would_give_whatever_passes_unread(
     ways = []
     for _ in range(2):
         times = array("d")
-        ways.append((endpoint.grammar.watch(times=times, strip_usage=strip, model=model), times))
+        note = note_of if noted else None
+        ways.append((endpoint.grammar.watch(times=times, strip_usage=strip, model=model, note=note), times))
     expected = by_the_watch(*ways[0], bodies)
     passed, unread = by_the_passage(*ways[1], endpoint, reads)
     note_event("some passed unread" if unread else "all were read")
@@ -269,10 +274,10 @@ def test_most_of_a_usual_stream_passes_unread() -> None:
     """So that the law above is about something."""
     events = [role(), *(token(f"word{number}") for number in range(50)), token("", finish="stop"), usage(9, 50), DONE]
     reads = [HEAD, *(b"%x\r\n%b\r\n" % (len(event), event) for event in events), b"0\r\n\r\n"]
-    for model in (None, b'"demo"'):
+    for model, note in ((None, None), (b'"demo"', None), (None, note_of)):
         times = array("d")
         endpoint = next(one for one in ENDPOINTS if one.name == "chat")
-        watch = endpoint.grammar.watch(times=times, strip_usage=False, model=model)
+        watch = endpoint.grammar.watch(times=times, strip_usage=False, model=model, note=note)
         passed, unread = by_the_passage(watch, times, endpoint, reads)
         assert (passed.tokens, len(passed.times)) == (50, 50)
         assert unread >= 48

@@ -11,10 +11,12 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from server.clock import SystemClock
+from server.config.settings import GatewaySettings
 from server.gateway.bus import BusClient
 from server.gateway.grammars.openai_watch import OpenAIWatch
 from server.gateway.records import Recorder, TokenLog
 from server.gateway.trace import Trace
+from server.gateway.worker import Identity, Worker
 from server.units import Seconds
 from server.wire import MAX_FRAME_BYTES, Ack, Hello, RequestRecord, WorkerGauges, encode
 from tests.fakes.batches import unpacked
@@ -129,6 +131,25 @@ async def test_flush_without_a_control_plane_gives_up_in_time() -> None:
         hello = Hello(version=1, slot=0, pid=1, boot="b")
         client = BusClient(Path(folder) / "bus", hello, one, on_news=lambda _: None)
         assert not await client.flush(Seconds(0.01))
+
+
+async def test_worker_whose_last_records_nobody_took_says_how_many_they_are(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.gateway.worker._LAST_ACK", Seconds(0.01))
+    with TemporaryDirectory(prefix="wg") as folder:
+        identity = Identity(slot=0, pid=1, boot="b")
+        worker = Worker(GatewaySettings(), identity, bus=Path(folder) / "bus", clock=SystemClock())
+        async with worker.alive():
+            series = log()
+            series.times.append(1.5)
+            worker.recorder.unfollow(series)
+            worker.recorder.add(record("a"))
+            worker.recorder.cut(even_if_empty=False)
+            worker.recorder.cut(even_if_empty=True)  # holds a place in the backlog, and no record
+            worker.recorder.add(record("b"))
+        assert worker.recorder.held == 4
+    assert "took the last 2 records" in caplog.text
 
 
 async def test_worker_serves_on_while_the_control_plane_is_away_and_takes_the_next_ones_table(house: House) -> None:

@@ -14,31 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from server.cli import main
-from tests.fakes.safetensors_file import write_checkpoint
-from tests.fakes.vllm_process import install
 from tests.integration.fleet import Fleet, chat, free_port, start, stop, wait_until
+from tests.server.test_whole_gateway import configuration
 
 BOUND_S = 30.0
-
-
-def configuration(folder: Path, **changes: Any) -> tuple[Path, dict[str, Any]]:
-    checkpoint = folder / "model"
-    if not checkpoint.exists():
-        write_checkpoint(checkpoint)
-    config: dict[str, Any] = {
-        "state_dir": str(folder / "state"),
-        "environments": {"engine": str(install(folder / "venv", folder / "stage"))},
-        "gateway": {"port": free_port(), "drain_timeout_s": 5},
-        "control": {"port": free_port()},
-        "engines": [{"name": "one", "model": "demo", "variant": "bf16", "checkpoint": str(checkpoint)}],
-        **changes,
-    }
-    path = folder / "wattgate.yaml"
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    return path, config
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -12,15 +11,13 @@ import socket
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from tests.integration.fleet import wait_until
-from tests.server.test_launcher import BOUND_S, Launched, kill, write_plan
+from tests.server.launched import BOUND_S, Launched, kill, pids_with, write_plan
 
 
 def take_terminal() -> None:
@@ -28,16 +25,6 @@ def take_terminal() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have it ignored
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
-@pytest.fixture
-def launched(tmp_path: Path) -> Iterator[Launched]:
-    running = Launched(write_plan(tmp_path))
-    try:
-        wait_until(running.answers, bound_s=BOUND_S, what="both planes answer")
-        yield running
-    finally:
-        running.close()
 
 
 class Visitor:
@@ -94,12 +81,7 @@ def taken(launched: Launched) -> bool:
 
 def workers(launched: Launched) -> set[int]:
     """The pids of all processes that play a worker."""
-    found = set()
-    for process in launched.family():
-        with contextlib.suppress(psutil.Error):  # it has just ended
-            if "worker" in process.cmdline():
-                found.add(process.pid)
-    return found
+    return pids_with("worker", launched.family())
 
 
 def test_all_planes_are_replaced_and_the_old_ones_end(launched: Launched, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from tests.integration.fleet import Fleet, chat, free_port, start, stop, wait_until
+from tests.server.launched import pids_with
 from tests.server.steady_clients import BOUND_S, logged, under_load
 from tests.server.test_whole_gateway import configuration, wattgate
 
@@ -56,12 +56,7 @@ def reload(gateway: Fleet) -> str:
 
 def workers(gateway: Fleet) -> set[int]:
     """The pids of all workers, old and new."""
-    found = set()
-    for process in gateway.processes():
-        with contextlib.suppress(psutil.Error):  # it has just ended
-            if "server.gateway" in process.cmdline():
-                found.add(process.pid)
-    return found
+    return pids_with("server.gateway", gateway.processes())
 
 
 def wait_logged(gateway: Fleet, ids: list[str]) -> None:

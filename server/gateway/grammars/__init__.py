@@ -10,9 +10,9 @@ from server.gateway.grammars.grammar import Grammar, StreamWatch
 from server.gateway.grammars.messages import CountCall, Messages, MessagesCall
 from server.gateway.grammars.openai import ChatCall, OpenAI
 from server.gateway.grammars.responses import Responses
-from server.gateway.grammars.usage import Answer, Usage
+from server.gateway.grammars.usage import Answer, Usage, UsageNote
 
-__all__ = ["GRAMMARS", "Answer", "Call", "Grammar", "StreamWatch", "Usage"]
+__all__ = ["GRAMMARS", "Answer", "Call", "Grammar", "StreamWatch", "Usage", "UsageNote"]
 
 GRAMMARS: Final[Mapping[str, Grammar]] = {
     "openai": OpenAI(),

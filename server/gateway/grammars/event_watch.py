@@ -13,19 +13,22 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from array import array
-from typing import Final
+from typing import Final, TypeVar
+
+import msgspec
 
 from server.errors import RequestError
 from server.gateway.grammars.template import Template
-from server.gateway.grammars.usage import Usage
+from server.gateway.grammars.usage import Usage, UsageNote
 from server.units import Seconds
 
-__all__ = ["MAX_HELD_BYTES", "EventWatch", "payload_span"]
+__all__ = ["MAX_HELD_BYTES", "EventWatch", "carried_by"]
 
 MAX_HELD_BYTES: Final = 2**20
 """A longer event is passed on blindly: its stream's tokens and usage are unknown from there."""
 
 _LF, _CRLF = b"\n\n", b"\r\n\r\n"
+_QUOTE: Final = ord('"')  # a byte is found by its number; by `bytes`, CPython first raises and catches a TypeError
 _PAYLOAD: Final = re.compile(rb"^data:[ \t]*(\{[^\n]*\})", re.MULTILINE)
 _INSIDE: Final = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
 _TEXT: Final = re.compile(
@@ -36,10 +39,22 @@ _LESSONS: Final = 8
 """An engine whose token events differ in more than their text is not worth more attempts at a template."""
 
 
-def payload_span(event: bytes) -> tuple[int, int] | None:
-    """Where the JSON object stands that an event carries; None if it carries none in one line."""
+P = TypeVar("P")
+
+
+def carried_by(event: bytes, decoder: msgspec.json.Decoder[P]) -> tuple[P, int, int] | None:
+    """The JSON object that an event carries, as the decoder reads it, and where it starts and ends.
+
+    None if there is none in one line, or it is not of this protocol: the client may know it.
+    """
     payload = _PAYLOAD.search(event)
-    return payload.span(1) if payload else None
+    if payload is None:
+        return None
+    start, end = payload.span(1)
+    try:
+        return decoder.decode(event[start:end]), start, end
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 class EventWatch(ABC):
@@ -54,6 +69,7 @@ class EventWatch(ABC):
         "_learned_at",
         "_lessons",
         "_model",
+        "_note",
         "_rest",
         "_seam",
         "_separator",
@@ -69,10 +85,11 @@ class EventWatch(ABC):
         "usage",
     )
 
-    def __init__(self, *, times: array[float], model: bytes | None) -> None:
+    def __init__(self, *, times: array[float], model: bytes | None, note: UsageNote | None = None) -> None:
         self._times = times
         self._add = times.append
         self._model = model
+        self._note = note
         self._rest = b""
         self._separator = _LF
         self._blind = False
@@ -164,7 +181,7 @@ class EventWatch(ABC):
     def _whole_events(self, data: bytes) -> bytes:
         """Hold back what follows the last event's end."""
         end = data.rfind(self._separator)
-        if end < 0 and self._separator is _LF and _CRLF in data:
+        if end < 0 and self._separator is _LF and data.find(_CRLF) >= 0:
             self._separator = _CRLF
             self._before, self.template = (), None  # it ends as events did before
             end = data.rfind(_CRLF)
@@ -181,7 +198,7 @@ class EventWatch(ABC):
         if self._model is not None or not (data.startswith(self._before) and data.endswith(self._tail)):
             return 0
         texts = data[self._text_from : self._text_to].split(self._seam)
-        escaped = b'"' in b"".join(texts)
+        escaped = _QUOTE in b"".join(texts)
         return 0 if escaped and not all(map(_INSIDE.fullmatch, texts)) else len(texts)
 
     def _each(self, data: bytes, at: Seconds) -> bytes:

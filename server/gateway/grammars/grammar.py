@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from server.errors import RequestError
 from server.gateway.grammars.calls import Call
 from server.gateway.grammars.template import Template
-from server.gateway.grammars.usage import Answer, Usage
+from server.gateway.grammars.usage import Answer, Usage, UsageNote
 from server.units import Seconds
 
 __all__ = ["Grammar", "StreamWatch"]
@@ -65,19 +65,24 @@ class Grammar(Protocol):
         `add_usage`: the gateway wants a stream's usage though the client did not ask for it.
         """
 
-    def watch(self, *, times: array[float], strip_usage: bool, model: bytes | None) -> StreamWatch:
+    def watch(
+        self, *, times: array[float], strip_usage: bool, model: bytes | None, note: UsageNote | None = None
+    ) -> StreamWatch:
         """For one stream.
 
         `times` receives the arrival time of every event that carries a token. `strip_usage`: the client did not ask for
         the usage frame that the gateway asked for. `model`: the JSON string to put where the engine names its model,
-        None where the engine's own is right.
+        None where the engine's own is right. `note`: what to say in the stream's last usage; None: nothing.
         """
 
     def read_answer(self, body: bytes) -> Answer | None:
         """What the gateway must know of a whole answer; None if it is no JSON object, or not of this grammar."""
 
-    def rewrite_model(self, body: bytes, model: bytes) -> bytes:
-        """A whole answer that `read_answer` knew, with this JSON string as the model's name."""
+    def rewrite_model(self, body: bytes, known: Answer, model: bytes) -> bytes:
+        """A whole answer, with this JSON string as the model's name; `known`: what `read_answer` made of it."""
+
+    def note_usage(self, body: bytes, note: bytes) -> bytes:
+        """A whole answer that has usage, with this JSON in it."""
 
     def error_body(self, error: RequestError) -> bytes:
         """What a client is told instead of an answer."""

@@ -11,10 +11,11 @@ from msgspec import Raw
 
 from server.errors import RequestError
 from server.gateway.grammars import messages_form
+from server.gateway.grammars.answers import Answers
 from server.gateway.grammars.calls import Call, decode_call
 from server.gateway.grammars.messages_watch import MessagesWatch
-from server.gateway.grammars.splice import replace_member, replace_model
-from server.gateway.grammars.usage import Answer, WithUsage, decode_answer
+from server.gateway.grammars.splice import replace_member
+from server.gateway.grammars.usage import AnswerWithUsage, UsageNote
 
 __all__ = ["CountCall", "Messages", "MessagesCall"]
 
@@ -31,20 +32,14 @@ class MessagesCall(CountCall, frozen=True, kw_only=True):
     max_tokens: Raw
 
 
-class _Answer(msgspec.Struct):
-    usage: messages_form.MessagesUsage | None = None
-
-
-_answer: msgspec.json.Decoder[WithUsage] = msgspec.json.Decoder(_Answer)
-
-
-class Messages:
+class Messages(Answers):
     """Usage is always in the stream: there is nothing to ask for and nothing to strip."""
 
     error_schema: Mapping[str, Any] = messages_form.ERROR_SCHEMA
 
     def __init__(self, call: type[Call]) -> None:
         """`call`: what a body must hold."""
+        super().__init__(AnswerWithUsage[messages_form.MessagesUsage])
         self._decoder = msgspec.json.Decoder(call)
 
     def parse(self, body: bytes) -> Call:
@@ -58,14 +53,15 @@ class Messages:
             return body
         return replace_member(body, "model", msgspec.json.encode(upstream_model), is_text=True)
 
-    def watch(self, *, times: array[float], strip_usage: bool, model: bytes | None) -> MessagesWatch:  # noqa: ARG002
-        return MessagesWatch(times=times, model=model)
-
-    def read_answer(self, body: bytes) -> Answer | None:
-        return decode_answer(_answer, body)
-
-    def rewrite_model(self, body: bytes, model: bytes) -> bytes:
-        return replace_model(body, model)
+    def watch(
+        self,
+        *,
+        times: array[float],
+        strip_usage: bool,  # noqa: ARG002
+        model: bytes | None,
+        note: UsageNote | None = None,
+    ) -> MessagesWatch:
+        return MessagesWatch(times=times, model=model, note=note)
 
     def error_body(self, error: RequestError) -> bytes:
         return messages_form.error_body(error)

@@ -1,4 +1,4 @@
-"""Errors and usage as Anthropic writes them."""
+"""Errors, usage and a stream's events as Anthropic writes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from server.errors import RequestError
 from server.gateway.grammars.engine_error import said_by
 from server.gateway.grammars.usage import Usage
 
-__all__ = ["ERROR_SCHEMA", "MessagesUsage", "engine_error", "error_body"]
+__all__ = ["ERROR_SCHEMA", "MessagesEvent", "MessagesUsage", "engine_error", "error_body"]
 
 _TYPES: Final[Mapping[int, str]] = {
     401: "authentication_error",
@@ -23,6 +23,7 @@ _TYPES: Final[Mapping[int, str]] = {
     504: "timeout_error",
     529: "overloaded_error",
 }
+_TOKEN_FIELDS: Final = ("text", "thinking", "partial_json")
 _OF_THE_CLIENT, _OF_THE_SERVER = "invalid_request_error", "api_error"
 _ALL: Final = frozenset({*_TYPES.values(), _OF_THE_CLIENT, _OF_THE_SERVER})
 
@@ -57,6 +58,23 @@ class MessagesUsage(msgspec.Struct, frozen=True):
         if prompt is not None:
             prompt += (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
         return Usage(prompt, self.output_tokens, self.cache_read_input_tokens)
+
+
+class _Message(msgspec.Struct):
+    usage: MessagesUsage | None = None
+
+
+class MessagesEvent(msgspec.Struct):
+    """One event of a stream."""
+
+    type: str = ""
+    message: _Message | None = None
+    delta: dict[str, Any] | None = None
+    usage: MessagesUsage | None = None
+
+    def is_token(self) -> bool:
+        delta = self.delta
+        return self.type == "content_block_delta" and delta is not None and any(map(delta.get, _TOKEN_FIELDS))
 
 
 def error_body(error: RequestError) -> bytes:

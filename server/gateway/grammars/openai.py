@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw
 
-from server.errors import BadRequestError, RequestError
-from server.gateway.grammars import openai_form
+from server.errors import BadRequestError
+from server.gateway.grammars.answers import Answers
 from server.gateway.grammars.calls import Call, decode_call
+from server.gateway.grammars.openai_form import OpenAIErrors, OpenAIUsage
 from server.gateway.grammars.openai_watch import OpenAIWatch
-from server.gateway.grammars.splice import append_member, replace_member, replace_model
-from server.gateway.grammars.usage import Answer, WithUsage, decode_answer
+from server.gateway.grammars.splice import append_member, replace_member
+from server.gateway.grammars.usage import AnswerWithUsage, UsageNote
 
 __all__ = ["ChatCall", "OpenAI"]
 
@@ -28,20 +28,12 @@ class ChatCall(Call, frozen=True, kw_only=True):
     messages: list[Raw]
 
 
-class _Answer(msgspec.Struct):
-    usage: openai_form.OpenAIUsage | None = None
-
-
-_answer: msgspec.json.Decoder[WithUsage] = msgspec.json.Decoder(_Answer)
-
-
-class OpenAI:
+class OpenAI(OpenAIErrors, Answers):
     """A stream is `data:` lines and `[DONE]`; its usage comes only if one asks for it."""
-
-    error_schema: Mapping[str, Any] = openai_form.ERROR_SCHEMA
 
     def __init__(self, call: type[Call] = Call) -> None:
         """`call`: what a body must hold."""
+        super().__init__(AnswerWithUsage[OpenAIUsage])
         self._decoder = msgspec.json.Decoder(call)
 
     def parse(self, body: bytes) -> Call:
@@ -71,17 +63,7 @@ class OpenAI:
         options["include_usage"] = _TRUE
         return replace_member(body, "stream_options", msgspec.json.encode(options))
 
-    def watch(self, *, times: array[float], strip_usage: bool, model: bytes | None) -> OpenAIWatch:
-        return OpenAIWatch(times=times, strip_usage=strip_usage, model=model)
-
-    def read_answer(self, body: bytes) -> Answer | None:
-        return decode_answer(_answer, body)
-
-    def rewrite_model(self, body: bytes, model: bytes) -> bytes:
-        return replace_model(body, model)
-
-    def error_body(self, error: RequestError) -> bytes:
-        return openai_form.error_body(error)
-
-    def engine_error(self, body: bytes, status: int, engine: str) -> bytes:
-        return openai_form.engine_error(body, status, engine)
+    def watch(
+        self, *, times: array[float], strip_usage: bool, model: bytes | None, note: UsageNote | None = None
+    ) -> OpenAIWatch:
+        return OpenAIWatch(times=times, strip_usage=strip_usage, model=model, note=note)

@@ -9,12 +9,14 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from server.errors import BadRequestError, RequestError
-from server.gateway.grammars import openai_form
+from server.errors import BadRequestError
+from server.gateway.grammars.answers import Answers
 from server.gateway.grammars.calls import Call, decode_call
-from server.gateway.grammars.responses_watch import ResponsesUsage, ResponsesWatch
-from server.gateway.grammars.splice import append_member, replace_member, replace_model
-from server.gateway.grammars.usage import Answer, WithUsage, decode_answer
+from server.gateway.grammars.openai_form import OpenAIErrors
+from server.gateway.grammars.responses_form import ResponsesUsage
+from server.gateway.grammars.responses_watch import ResponsesWatch
+from server.gateway.grammars.splice import append_member, replace_member
+from server.gateway.grammars.usage import AnswerWithUsage, UsageNote
 
 __all__ = ["Responses"]
 
@@ -33,18 +35,14 @@ class _ResponsesCall(Call, frozen=True, kw_only=True):
     conversation: Any = None
 
 
-class _Answer(msgspec.Struct):
-    usage: ResponsesUsage | None = None
-
-
 _call = msgspec.json.Decoder(_ResponsesCall)
-_answer: msgspec.json.Decoder[WithUsage] = msgspec.json.Decoder(_Answer)
 
 
-class Responses:
+class Responses(OpenAIErrors, Answers):
     """Usage is always in a stream's last event: there is nothing to ask for and nothing to strip."""
 
-    error_schema: Mapping[str, Any] = openai_form.ERROR_SCHEMA
+    def __init__(self) -> None:
+        super().__init__(AnswerWithUsage[ResponsesUsage])
 
     def parse(self, body: bytes) -> Call:
         call = decode_call(_call, body)
@@ -67,17 +65,12 @@ class Responses:
             return append_member(body, "store", b"false")
         return replace_member(body, "store", b"false") if store is None else body
 
-    def watch(self, *, times: array[float], strip_usage: bool, model: bytes | None) -> ResponsesWatch:  # noqa: ARG002
-        return ResponsesWatch(times=times, model=model)
-
-    def read_answer(self, body: bytes) -> Answer | None:
-        return decode_answer(_answer, body)
-
-    def rewrite_model(self, body: bytes, model: bytes) -> bytes:
-        return replace_model(body, model)
-
-    def error_body(self, error: RequestError) -> bytes:
-        return openai_form.error_body(error)
-
-    def engine_error(self, body: bytes, status: int, engine: str) -> bytes:
-        return openai_form.engine_error(body, status, engine)
+    def watch(
+        self,
+        *,
+        times: array[float],
+        strip_usage: bool,  # noqa: ARG002
+        model: bytes | None,
+        note: UsageNote | None = None,
+    ) -> ResponsesWatch:
+        return ResponsesWatch(times=times, model=model, note=note)

@@ -3,61 +3,22 @@
 from __future__ import annotations
 
 from array import array
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from server.errors import RequestError
-from server.gateway.grammars.event_watch import EventWatch, payload_span
-from server.gateway.grammars.splice import replace_inner_member
-from server.gateway.grammars.usage import Usage
+from server.gateway.grammars.event_watch import EventWatch, carried_by
+from server.gateway.grammars.responses_form import Numbered, ResponsesEvent
+from server.gateway.grammars.splice import change_inner, replace_inner_member
+from server.gateway.grammars.usage import UsageNote, with_note
 from server.units import Seconds
 
-__all__ = ["ResponsesUsage", "ResponsesWatch"]
+__all__ = ["ResponsesWatch"]
 
 _LF: Final = b"\n\n"
-
-
-class _InputDetails(msgspec.Struct, frozen=True):
-    cached_tokens: int | None = None
-
-
-class ResponsesUsage(msgspec.Struct, frozen=True):
-    """A response's `usage`."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: _InputDetails | None = None
-
-    def counts(self) -> Usage:
-        """The same in the gateway's terms."""
-        details = self.input_tokens_details
-        return Usage(self.input_tokens, self.output_tokens, details.cached_tokens if details else None)
-
-
-class _Response(msgspec.Struct):
-    usage: ResponsesUsage | None = None
-
-
-class _Event(msgspec.Struct):
-    type: str = ""
-    delta: Any = None
-    response: _Response | None = None
-    error: Any = None
-
-    def is_token(self) -> bool:
-        return self.type.startswith("response.") and self.type.endswith(".delta") and bool(self.delta)
-
-    def is_failure(self) -> bool:
-        return self.type in {"error", "response.failed"} or self.error is not None
-
-
-class _Numbered(msgspec.Struct):
-    sequence_number: int = -1
-
-
-_event = msgspec.json.Decoder(_Event)
-_numbered = msgspec.json.Decoder(_Numbered)
+_event: Final = msgspec.json.Decoder(ResponsesEvent)
+_numbered: Final = msgspec.json.Decoder(Numbered)
 
 
 class ResponsesWatch(EventWatch):
@@ -68,8 +29,8 @@ class ResponsesWatch(EventWatch):
 
     __slots__ = ("_last", "_token_line")
 
-    def __init__(self, *, times: array[float], model: bytes | None) -> None:
-        super().__init__(times=times, model=model)
+    def __init__(self, *, times: array[float], model: bytes | None, note: UsageNote | None = None) -> None:
+        super().__init__(times=times, model=model, note=note)
         self._token_line: bytes | tuple[()] = ()
         self._last = b""
 
@@ -103,20 +64,26 @@ class ResponsesWatch(EventWatch):
         if event.startswith(self._token_line):
             self._token(at)
             return event
-        span = payload_span(event)
-        if span is None:
+        carried = carried_by(event, _event)
+        if carried is None:
             return event
-        payload = event[span[0] : span[1]]
-        try:
-            seen = _event.decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return event  # not an event of this protocol: the client may know it
-        self._note(seen, event, at)
-        if self._model is None or seen.response is None:
+        seen, start, end = carried
+        self._keep(seen, event, at)
+        if seen.response is None or (self._model is None and self._note is None):
             return event
-        return event[: span[0]] + replace_inner_member(payload, "response", "model", self._model) + event[span[1] :]
+        return event[:start] + self._changed(event[start:end], seen) + event[end:]
 
-    def _note(self, seen: _Event, event: bytes, at: Seconds) -> None:
+    def _changed(self, payload: bytes, seen: ResponsesEvent) -> bytes:
+        """An event that shows the response, as the client gets it."""
+        if self._model is not None:
+            payload = replace_inner_member(payload, "response", "model", self._model)
+        usage = seen.response.usage if seen.response is not None else None
+        if self._note is not None and usage is not None and not seen.is_failure():
+            note = self._note(usage.counts())
+            payload = change_inner(payload, "response", lambda response: with_note(response, note))
+        return payload
+
+    def _keep(self, seen: ResponsesEvent, event: bytes, at: Seconds) -> None:
         """Keep what an event tells."""
         self.failed = self.failed or seen.is_failure()
         if seen.response is not None and seen.response.usage is not None:
@@ -129,9 +96,5 @@ class ResponsesWatch(EventWatch):
 
     def _next_number(self) -> int:
         """The number after that of the last event that the client got."""
-        last = self._last.rstrip().rpartition(self._separator)[2]
-        span = payload_span(last)
-        try:
-            return _numbered.decode(last[span[0] : span[1]]).sequence_number + 1 if span else 0
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return 0
+        carried = carried_by(self._last.rstrip().rpartition(self._separator)[2], _numbered)
+        return 0 if carried is None else carried[0].sequence_number + 1

@@ -8,13 +8,13 @@ take the first and readers that take the last agree.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from server.errors import BadRequestError
 
-__all__ = ["append_member", "replace_inner_member", "replace_member", "replace_model"]
+__all__ = ["append_member", "change_inner", "replace_inner_member", "replace_member", "set_member"]
 
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _OUTER = re.compile(_STRING + rb"|[{}\[\],:]", re.DOTALL)
@@ -22,14 +22,7 @@ _INNER = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
 _TEXT_MEMBER = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*(" + _STRING + rb")", re.DOTALL)
 _OPENING, _CLOSING = frozenset(b"{["), frozenset(b"}]")
 _WHITESPACE = frozenset(b" \t\r\n")
-_QUOTE, _BRACE, _COLON = ord('"'), ord("{"), ord(":")
-
-
-class _Named(msgspec.Struct):
-    model: str
-
-
-_named = msgspec.json.Decoder(_Named)
+_QUOTE, _BRACE, _COLON, _BACKSLASH = ord('"'), ord("{"), ord(":"), ord("\\")
 
 
 def append_member(body: bytes, key: str, value: bytes) -> bytes:
@@ -62,22 +55,24 @@ def replace_member(body: bytes, key: str, value: bytes, *, is_text: bool = False
     return b"".join(pieces)
 
 
-def replace_model(body: bytes, model: bytes) -> bytes:
-    """Give an object's `model`, if it has one, another value."""
-    try:
-        _named.decode(body)
-    except msgspec.ValidationError:
-        return replace_member(body, "model", model)
-    return replace_member(body, "model", model, is_text=True)
+def set_member(body: bytes, key: str, value: bytes) -> bytes:
+    """Give an object this member, whether or not it has it."""
+    replaced = replace_member(body, key, value)
+    return append_member(body, key, value) if replaced is body else replaced
 
 
 def replace_inner_member(body: bytes, outer: str, key: str, value: bytes) -> bytes:
-    """The same for a member of the object that is the value of `outer`."""
+    """Give a member of the object that is the value of `outer` another value."""
+    return change_inner(body, outer, lambda inner: replace_member(inner, key, value))
+
+
+def change_inner(body: bytes, outer: str, change: Callable[[bytes], bytes]) -> bytes:
+    """Put `change` of it in the place of the object that is the value of `outer`."""
     pieces: list[bytes] = []
     kept_from = 0
     for start, end in _spans(body, outer):
         if body[start] == _BRACE:
-            pieces += (body[kept_from:start], replace_member(body[start:end], key, value))
+            pieces += (body[kept_from:start], change(body[start:end]))
             kept_from = end
     pieces.append(body[kept_from:])
     return b"".join(pieces)
@@ -90,7 +85,7 @@ def _only_text(body: bytes, key: bytes) -> tuple[int, int] | None:
     """
     name = b'"%b"' % key
     at = body.find(name)
-    if at < 0 or b"\\u00" in body or body.find(name, at + 1) >= 0:
+    if at < 0 or body.find(b"\\u00") >= 0 or body.find(name, at + 1) >= 0:
         return None
     member = _TEXT_MEMBER.match(body, at + len(name))
     return member.span(1) if member else None
@@ -135,7 +130,7 @@ def _after_container(body: bytes, position: int) -> int:
 
 
 def _is(name: bytes, wanted: bytes) -> bool:
-    if b"\\" in name:  # `"mod\\u0065l"` is the key `model` as well
+    if _BACKSLASH in name:  # `"mod\\u0065l"` is the key `model` as well
         return bool(msgspec.json.decode(name, type=str).encode() == wanted)
     return name[1:-1] == wanted
 

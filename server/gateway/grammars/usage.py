@@ -1,12 +1,18 @@
-"""Token counts as engines report them."""
+"""Token counts as engines report them, and what a client may find beside them."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
-__all__ = ["Answer", "Reported", "Usage", "WithUsage", "decode_answer"]
+from server.gateway.grammars.splice import change_inner, set_member
+
+__all__ = ["NOTE_MEMBER", "Answer", "AnswerWithUsage", "Reported", "Usage", "UsageNote", "with_note"]
+
+NOTE_MEMBER: Final = "wattgate"
+"""Of a usage object: what the gateway says there."""
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -19,6 +25,15 @@ class Usage(msgspec.Struct, frozen=True):
     """Prompt tokens that came from the prefix cache."""
 
 
+UsageNote = Callable[[Usage], bytes]
+"""What to say, in JSON, beside this usage, which is a request's last."""
+
+
+def with_note(body: bytes, note: bytes) -> bytes:
+    """An object that has a `usage` with the note in it."""
+    return change_inner(body, "usage", lambda usage: set_member(usage, NOTE_MEMBER, note))
+
+
 class Reported(Protocol):
     """Usage as one grammar writes it."""
 
@@ -26,24 +41,19 @@ class Reported(Protocol):
         """The same in the gateway's terms."""
 
 
-class WithUsage(Protocol):
-    """A whole answer as one grammar writes it."""
+R = TypeVar("R", bound=Reported)
 
-    @property
-    def usage(self) -> Reported | None:
-        """None: the engine did not say it."""
+
+class AnswerWithUsage(msgspec.Struct, Generic[R]):
+    """A whole answer as one grammar writes it; None: the engine did not say it."""
+
+    usage: R | None = None
+    model: Any = None
 
 
 class Answer(msgspec.Struct, frozen=True):
     """What the gateway reads of a whole answer."""
 
     usage: Usage | None = None
-
-
-def decode_answer(decoder: msgspec.json.Decoder[WithUsage], body: bytes) -> Answer | None:
-    """A whole answer; None if it is no JSON object, or its usage is none."""
-    try:
-        usage = decoder.decode(body).usage
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    return Answer(usage.counts() if usage is not None else None)
+    names_model: bool = False
+    """It has a `model`, which is a string."""

@@ -10,6 +10,7 @@ import msgspec
 
 from server.errors import NoCapacityError
 from server.gateway.routing.first import First
+from server.gateway.routing.outstanding import Outstanding
 from server.gateway.routing.policy import RoutingPolicy
 from server.units import Seconds
 from server.wire import Candidate, ReplicaAddress, Route
@@ -36,7 +37,7 @@ class Plan:
         "serves", "targets", "tight",
     )  # fmt: skip
 
-    def __init__(self, route: Route, outstanding: dict[str, int]) -> None:
+    def __init__(self, route: Route, outstanding: Outstanding) -> None:
         """`outstanding`: the router's counts by replica, which this shares."""
         self.route = route
         self.policy: RoutingPolicy = First()
@@ -92,15 +93,11 @@ class Plan:
 
     def hold(self, replica: str) -> None:
         """Keep room there for a request that will go on in a moment."""
-        self._outstanding[replica] = self._outstanding.get(replica, 0) + 1
+        self._outstanding.add(replica)
 
     def free(self, replica: str) -> None:
         """The request goes on: its room is its own to take."""
-        left = self._outstanding[replica] - 1
-        if left:
-            self._outstanding[replica] = left
-        else:
-            del self._outstanding[replica]
+        self._outstanding.remove(replica)
 
     def nobody(self) -> NoCapacityError:
         """What to tell a client while no replica can serve."""

@@ -13,6 +13,7 @@ from server.errors import BadRequestError, ContendedError, NoCapacityError, Unkn
 from server.gateway.endpoints import Endpoint, endpoints_for
 from server.gateway.routing import POLICIES
 from server.gateway.routing.first import First
+from server.gateway.routing.outstanding import Outstanding
 from server.gateway.routing.plan import Plan, Target
 from server.gateway.routing.policy import Ask, RoutingPolicy
 from server.units import Seconds
@@ -35,7 +36,7 @@ class Router:
     def __init__(self, clock: Clock, *, random: Random | None = None) -> None:
         """`random`: for policies that draw lots."""
         self.snapshot: Snapshot | None = None
-        self.outstanding: dict[str, int] = {}
+        self.outstanding = Outstanding()
         """Requests sent and not ended, and room kept for those that go on in a moment, by replica."""
         self.avoided: dict[str, Seconds] = {}
         """Replicas to leave alone where there is another, with the monotonic time until when."""
@@ -88,15 +89,11 @@ class Router:
 
     def sent(self, replica: str) -> None:
         """Count a request at the replica."""
-        self.outstanding[replica] = self.outstanding.get(replica, 0) + 1
+        self.outstanding.add(replica)
 
     def ended(self, replica: str) -> None:
         """The request is no longer at the replica."""
-        left = self.outstanding[replica] - 1
-        if left:
-            self.outstanding[replica] = left
-        else:
-            del self.outstanding[replica]
+        self.outstanding.remove(replica)
         if replica in self._bounded:
             self.on_room()
 

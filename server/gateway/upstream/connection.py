@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Mapping
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import httptools
 
@@ -36,15 +36,15 @@ class Receiver(Protocol):
         """The connection broke before the answer was whole."""
 
 
-class Connection(asyncio.Protocol):
-    """Carries one exchange after the other; `reusable` says whether it can carry another."""
+class Connection:
+    """A protocol of asyncio's. Carries one exchange after the other; `reusable` says whether it can carry another."""
 
     def __init__(self, clock: Clock) -> None:
         self._now = clock.monotonic
         self._fields: dict[bytes, bytes] = {}
         """The head's, as they come."""
         self.on_header = self._fields.__setitem__  # for the parser: no code of ours runs for a header
-        self._parser: httptools.HttpResponseParser
+        self._parser: Any = None
         self._transport: asyncio.Transport | None = None
         self._receiver: Receiver | None = None
         self._head_bytes = 0
@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         splice.connection = self
         if self._transport is not None:
             self._splice = splice
-            self._transport.set_protocol(splice)
+            self._transport.set_protocol(cast("asyncio.Protocol", splice))
 
     def release(self) -> None:
         """The exchange is over."""
@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
         if self._splice is not None:
             self._splice = None
             if self._transport is not None:
-                self._transport.set_protocol(self)
+                self._transport.set_protocol(cast("asyncio.Protocol", self))
         self.fresh = False
         self.idle_since = self._now()
 
@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = self._splice = None
-        del self._parser  # they hold one another, and would both wait for a garbage collection
+        self._parser = None  # they hold one another, and would both wait for a garbage collection
         self.reusable = False
         if not self._whole:
             self._break(f"broke the connection ({exc})" if exc else "closed the connection")

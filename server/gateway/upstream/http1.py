@@ -24,6 +24,7 @@ __all__ = ["Http1Exchange", "Http1Upstream", "UpstreamLimits"]
 STALE_CONNECTION: Final = "stale_connection"
 _STALE_WITHIN: Final = Seconds(0.5)
 """What is lost later was lost at work."""
+_NO_HEADERS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,7 @@ class Http1Exchange:
     """One request and its answer; see `Exchange`."""
 
     status = 0
-    headers: Mapping[bytes, bytes] = MappingProxyType({})
+    headers: Mapping[bytes, bytes] = _NO_HEADERS
     sent_at: Seconds | None = None
     first_byte_at: Seconds | None = None
     done_at: Seconds | None = None
@@ -123,7 +124,7 @@ class Http1Exchange:
     _paused = False
     _ended = False
     _error: RequestError | None = None
-    _last_at = Seconds(0.0)
+    _last_at: Seconds
     """The gateway's own last sign of life: it sent, or read on."""
 
     def __init__(self, upstream: Http1Upstream, pool: Pool, path: str, body: bytes, *, whole: bool) -> None:
@@ -133,6 +134,7 @@ class Http1Exchange:
         self._body = body
         self._whole = whole
         self._pieces: list[tuple[Seconds, bytes]] = []
+        self._last_at = Seconds(0.0)
         self._changed = Signal()
 
     async def begin(self) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import Final, cast
 
 from server.clock import Clock
 from server.errors import ContendedError, UpstreamFailedError, UpstreamTimeoutError
@@ -111,8 +113,10 @@ class Pool:
         where, loop = self.address, asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self._clock), where.host, where.port, ssl=self._tls
+                _, opened = await loop.create_connection(
+                    cast("Callable[[], asyncio.Protocol]", partial(Connection, self._clock)),
+                    *(where.host, where.port),
+                    ssl=self._tls,
                 )
         except TimeoutError as exc:
             raise UpstreamTimeoutError(
@@ -124,7 +128,7 @@ class Pool:
                 f"The engine {where.name} cannot be reached ({exc.strerror or exc}). Try again later.",
                 retry_after=_COME_BACK,
             ) from exc
-        return connection
+        return cast("Connection", opened)
 
     async def _take_seat(self) -> None:
         if self._seats.take_now():
