@@ -13,7 +13,7 @@ PIP_ARGS ?=
 ENGINE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 ARGS ?=
 
-.PHONY: help demo test check lint types arch unit bench gpu-check probes soak load dashboards rules-test docs fmt clean
+.PHONY: help demo test check lint types arch unit bench gpu-check probes soak energy load dashboards rules-test docs fmt clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-zA-Z0-9_.-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,9 @@ probes: .venv ## what gateways do when clients, engines and bytes misbehave (ARG
 
 soak: .venv ## ten minutes of bad manners and dying engines: nothing may leak (ARGS="--minutes 60")
 	@$(BIN)/python -m tests.benchmarks.soak --write $(ARGS)
+
+energy: .venv/.dev .venv-engine ## joules end to end on real engines: do the books close, who pays (ARGS="--minutes 5")
+	@$(BIN)/python -m tests.benchmarks.energy --write $(ARGS)
 
 # --- generating -------------------------------------------------------------------------------------------------------
 

@@ -98,8 +98,8 @@ def _write_index(folder: Path, plans: Mapping[str, Mapping[str, TensorSpec]]) ->
 
 
 def _copy_rest(source: Path, folder: Path) -> None:
-    """Tokenizer, chat template, generation settings."""
+    """Tokenizer, chat template, generation settings; never what was measured of the source's quality."""
     for pattern in _COPIED:
         for file in sorted(source.glob(pattern)):
-            if file.name not in _NOT_COPIED:
+            if file.name not in _NOT_COPIED and not file.name.startswith("quality."):
                 shutil.copyfile(file, folder / file.name)

@@ -50,8 +50,16 @@ def make_variants(
     for engine, log, process in started:
         if children.wait(process, _TIMEOUT_S, f"Making {engine.id}") != 0:
             raise LoadError(f"{engine.id} could not be made:\n{last_lines(log)}")
+        _add_quality(_source(config, engine).checkpoint, engine)
         _stamp(engine).write_text(_digest(config, engine, root), encoding="utf-8")
         board.show(engine.id, "made", done=True)
+
+
+def _add_quality(source: Path, engine: Engine) -> None:
+    """What was measured of this rounding of these very weights, if it was, goes beside it: rounding has no chance."""
+    recorded = source / f"quality.{engine.variant}.json"
+    if recorded.is_file():
+        shutil.copyfile(recorded, engine.checkpoint / "quality.json")
 
 
 def _is_fresh(config: DemoConfig, engine: Engine, root: Path) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +20,7 @@ from quant.evaluate import perplexity_of_checkpoint
 from quant.methods import Options, method_of
 from quant.rtn import round_to_nearest
 
-__all__ = ["write_cards"]
+__all__ = ["write_cards", "write_quality"]
 
 _WINDOW: Final = 512
 _QUESTIONS: Final = ("What does json.dumps do?", "What is threading.Lock?", "Explain random.shuffle.", "Hello")
@@ -31,14 +33,40 @@ _SCHEMES: Final[Mapping[str, tuple[str, Options]]] = {
 _ANSWER_IN: Final = {"json": "a JSON object", "code": "a Python stub behind its import"}
 
 
+_UNROUNDED: Final = "bf16"
+_QUALITY_FILES: Final[Mapping[str, str]] = {
+    _UNROUNDED: "quality.json",
+    "int8 (w8a8-int8)": "quality.int8.json",
+    "int4 (w4a16, group 128)": "quality.int4.json",
+}
+"""Of the base model, and of the variants that the demo makes of it."""
+
+
 def write_cards(base: Path, adapters: Path) -> None:
-    """Measure the base model and write README.md beside it and beside every adapter."""
-    (base / "README.md").write_text(_base_card(base), encoding="utf-8")
+    """Measure the base model; write README.md beside it and beside every adapter, and what was measured of quality."""
+    found = _perplexities(base)
+    for name, file in _QUALITY_FILES.items():
+        write_quality(base, file, found[name])
+    (base / "README.md").write_text(_base_card(base, found), encoding="utf-8")
     for folder in sorted(path.parent for path in adapters.glob("*/adapter_config.json")):
         (folder / "README.md").write_text(_adapter_card(folder), encoding="utf-8")
 
 
-def _base_card(base: Path) -> str:
+def write_quality(base: Path, file: str, perplexity: float) -> None:
+    """Say for the gateway what was measured (docs/efficiency.md); the digest names the weights that it is true of."""
+    score = {
+        "metric": "perplexity",
+        "dataset": "heldout",
+        "value": round(perplexity, 4),
+        "measured_at": datetime.now(UTC).date().isoformat(),
+        "window": _WINDOW,
+    }
+    weights = hashlib.sha256((base / "model.safetensors").read_bytes()).hexdigest()
+    content = {"scores": [score], "base_weights_sha256": weights}
+    (base / file).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _base_card(base: Path, perplexities: Mapping[str, float]) -> str:
     facts = _facts(base)
     losses = ", ".join(f"{loss} at step {step}" for step, loss in list(facts["loss"].items())[:-1:4])
     plan = facts["plan"]
@@ -94,7 +122,7 @@ variants made by `python -m quant rtn`:
 
 | variant | perplexity | against bf16 |
 |---|---|---|
-{_perplexity_rows(base)}
+{_perplexity_rows(perplexities)}
 
 ## What it says
 
@@ -109,17 +137,26 @@ nonsense. English only. Not for any use but trying the machinery.
 """
 
 
-def _perplexity_rows(base: Path) -> str:
+def _perplexities(base: Path) -> dict[str, float]:
+    """Of the base model and its roundings on the held-out text."""
     text = HELDOUT_FILE.read_text(encoding="utf-8")
-    reference = perplexity_of_checkpoint(base, text, _WINDOW)
-    rows = [f"| bf16 | {reference:.2f} | |"]
+    found = {_UNROUNDED: perplexity_of_checkpoint(base, text, _WINDOW)}
     with tempfile.TemporaryDirectory() as folder:
         for name, (scheme, options) in _SCHEMES.items():
             out = Path(folder) / name
             round_to_nearest(base, out, method_of(scheme, options))
-            found = perplexity_of_checkpoint(out, text, _WINDOW)
-            rows.append(f"| {name} | {found:.2f} | {100 * (found / reference - 1):+.2f} % |")
-    return "\n".join(rows)
+            found[name] = perplexity_of_checkpoint(out, text, _WINDOW)
+    return found
+
+
+def _perplexity_rows(perplexities: Mapping[str, float]) -> str:
+    reference = perplexities[_UNROUNDED]
+    return "\n".join(
+        f"| {name} | {found:.2f} | |"
+        if name == _UNROUNDED
+        else f"| {name} | {found:.2f} | {100 * (found / reference - 1):+.2f} % |"
+        for name, found in perplexities.items()
+    )
 
 
 def _samples(base: Path) -> str:

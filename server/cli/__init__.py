@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Final
 
-from server.cli import adapter, hand_over, key, reload, serve, status
+from server.cli import adapter, efficiency, energy, hand_over, key, meter, reload, serve, status
 from server.console import EXIT_USAGE
 from server.errors import WattgateError
 
 __all__ = ["main"]
 
-_GROUPS: Final = (serve, reload, status, adapter, key, hand_over)
+_GROUPS: Final = (serve, reload, status, energy, efficiency, adapter, key, meter, hand_over)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

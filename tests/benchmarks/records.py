@@ -1,12 +1,16 @@
 """What telemetry costs from a worker's record to the control plane's aggregates: `python -m tests.benchmarks.records`.
 
-Records and token times of made-up traffic go through the real parts: the recorder, the wire, traffic, energy, the log.
-The clock is a fake one, so that a minute of traffic takes seconds; what is measured is CPU time of this thread. The
-parts that begin with `worker` run in the gateway, the others in the control plane.
+Records and token times of made-up traffic go through the real parts: the recorder, the wire, all of metering (traffic,
+energy, carbon, budgets, efficiency, ledger), the log. The clock is a fake one, so that a minute of traffic takes
+seconds; what is measured is CPU time of this thread, and of all others (the ledger's writer) apart. The parts that
+begin with `worker` run in the gateway, the others in the control plane. The core's share is of the time that the
+traffic would have taken.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,21 +18,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from server.config import EnergySettings, TelemetrySettings
-from server.energy import EnergyAccountant
+import psutil
+
+from server.config import Config, TelemetrySettings
+from server.control.metering import Metering
 from server.gateway.records import Recorder, TokenLog
-from server.telemetry import Exposition, LabelCaps, RequestLog, Sources, Traffic
+from server.telemetry import Exposition, LabelCaps, RequestLog, Sources
 from server.units import Seconds
 from server.wire import LENGTH_BYTES, Batch, Candidate, RequestRecord, decode_to_control, encode
 from tests.fakes.batches import gauges, record, replica, worker
 from tests.fakes.clock import FakeClock
-from tests.fakes.meter import FakeMeter
 
 _FLUSH_S = 0.25
 _TENANTS = [f"tenant-{number}" for number in range(5)]
 _OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 _SCRAPES = 10
+_WATTS = 200
+_LONGEST_S = 60
 
 
 @dataclass(slots=True)
@@ -45,6 +53,32 @@ class Stopwatch:
         took = time.thread_time() - began
         self.total[name] += took
         self.longest[name] = max(took, self.longest.get(name, 0.0))
+
+    def timed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The same, with its time noted."""
+
+        def timed(*arguments: Any, **named: Any) -> Any:
+            with self.part(name):
+                return call(*arguments, **named)
+
+        return timed
+
+
+def _config(folder: Path) -> Config:
+    """Everything on; a meter that counts evenly."""
+    lines = [json.dumps({"t_s": second, "joules_total": _WATTS * second}) for second in range(_LONGEST_S)]
+    (folder / "meter.jsonl").write_text("\n".join(lines), "utf-8")
+    engine = {"name": "engine-0", "model": "m", "precision": "bf16", "url": "http://127.0.0.1:9"}
+    return Config.model_validate(
+        {
+            "state_dir": str(folder),
+            "engines": [engine],
+            "energy": {"meters": [{"kind": "replay", "path": str(folder / "meter.jsonl")}]},
+            "carbon": {"grams_per_kwh": 400},
+            "cost": {"price_per_kwh": 0.3},
+            "budgets": [{"tenant": "*", "joules": 1e12, "tokens": 10**12}],
+        }
+    )
 
 
 class Plant:
@@ -71,22 +105,59 @@ class Plant:
         self.recorder = Recorder(
             max_backlog=10**9, clock=self.clock, gauges=lambda dropped: gauges(records_dropped=dropped)
         )
-        self.traffic = Traffic(caps)
-        self._meter = FakeMeter(self.clock)
-        self.energy = EnergyAccountant(
-            [self._meter],
+        self.metering = Metering(
+            _config(folder),
             replicas=lambda: self.replicas,
-            clock=self.clock,
-            settings=EnergySettings(),
             caps=caps,
+            clock=self.clock,
+            publish=lambda news: None,
         )
+        self._time_parts()
         self._log = RequestLog(folder / "requests.jsonl", self.clock)
         sources = Sources(
-            traffic=self.traffic, replicas=lambda: self.replicas, version="1", energy=self.energy.snapshot
+            traffic=self.metering.traffic,
+            replicas=lambda: self.replicas,
+            version="1",
+            energy=self.metering.energy.snapshot,
+            samples=self.metering.samples,
         )
         self.exposition = Exposition(sources, caps=caps, clock=self.clock)
         self._flushes = 0
-        self.energy.tick()
+        if self.metering.ledger is not None:
+            self.metering.ledger.start(lambda worker, seq: None, version="1")
+        self.metering.tick()
+        self.began = self.clock.monotonic()
+        self._others_began = self._others_s()
+
+    def _time_parts(self) -> None:
+        """What metering calls, each by its name; what it does itself is `metering`."""
+        one = self.metering
+        for owner, verbs in (
+            ("traffic", ("take", "take_energies", "now")),
+            ("energy", ("take", "tick", "take_postings")),
+            ("footprint", ("post",)),
+            ("budgets", ("take_records", "take_energy")),
+            ("ledger", ("take", "post")),
+            ("_sampler", ("take",)),
+        ):
+            part = getattr(one, owner)
+            for verb in verbs:
+                setattr(part, verb, self.watch.timed(f"{owner.strip('_')} {verb}", getattr(part, verb)))
+
+    @staticmethod
+    def _others_s() -> float:
+        return time.process_time() - time.thread_time()
+
+    @property
+    def others_s(self) -> float:
+        """CPU time of the other threads."""
+        return self._others_s() - self._others_began
+
+    async def close(self) -> None:
+        """Write what waits."""
+        if self.metering.ledger is not None:
+            await self.metering.ledger.stop(Seconds(60.0))
+        self.metering.energy.close()
 
     def flush(self) -> None:
         """A quarter of a second has passed."""
@@ -100,16 +171,11 @@ class Plant:
             self._consume(frame[LENGTH_BYTES:])
         self._flushes += 1
         if self._flushes % round(1 / _FLUSH_S) == 0:
-            self._meter.use(200.0)
-            with self.watch.part("energy tick"):
-                final = self.energy.tick()
-            with self.watch.part("traffic energies"):
-                self.traffic.take_energies(final)
+            self.metering.tick()
 
     def look(self) -> None:
         """Count what waits to be counted; then a few scrapes."""
-        with self.watch.part("traffic take"):
-            self.traffic.now()
+        self.metering.traffic.now()
         self.exposition.render()
         for name, accept in (("scrape text", ""), ("scrape openmetrics", _OPENMETRICS)):
             for _ in range(_SCRAPES):
@@ -120,10 +186,7 @@ class Plant:
         with self.watch.part("decode"):
             batch = decode_to_control(frame)
         assert isinstance(batch, Batch)
-        with self.watch.part("traffic take"):
-            self.traffic.take(batch, worker())
-        with self.watch.part("energy take"):
-            self.energy.take(batch, worker())
+        self.metering.take(batch, worker())
         with self.watch.part("log"):
             self._log.write(batch.records)
 
@@ -226,40 +289,50 @@ def _record(
     )
 
 
-def _measure(title: str, traffic: Callable[[Plant], tuple[int, int]]) -> None:
+async def _measure(title: str, traffic: Callable[[Plant], tuple[int, int]]) -> None:
     with TemporaryDirectory() as folder:
         plant = Plant(Path(folder))
         records, chunks = traffic(plant)
+        seconds = plant.clock.monotonic() - plant.began
         plant.look()
-    print(f"\n{title}: {records} records, {chunks} token times")
-    print(f"  {'part':20} {'us/record':>10} {'us/token':>10} {'longest ms':>11}")
+        await plant.close()
+        others_s, method = plant.others_s, plant.metering.energy.attribution.method
+    print(f"\n{title}: {records} records, {chunks} token times; attribution {method}")
+    print(f"  {'part':22} {'us/record':>10} {'us/token':>10} {'of a core':>10} {'longest ms':>11}")
     total, longest = plant.watch.total, plant.watch.longest
     scrapes = [name for name in total if name.startswith("scrape")]
     parts = [name for name in total if name not in scrapes]
     for name in sorted(parts):
-        print(_row(name, total[name], records, chunks) + f" {1e3 * longest[name]:11.2f}")
+        print(_row(name, total[name], records, chunks, seconds) + f" {1e3 * longest[name]:11.2f}")
     for side, ours in (("= worker", True), ("= control plane", False)):
-        print(_row(side, sum(total[name] for name in parts if name.startswith("worker") is ours), records, chunks))
+        spent = sum(total[name] for name in parts if name.startswith("worker") is ours)
+        print(_row(side, spent, records, chunks, seconds))
+    print(_row("+ other threads", others_s, records, chunks, seconds))
     for name in scrapes:
         print(f"  {name}: {1e3 * total[name] / _SCRAPES:.1f} ms")
+    print(f"  memory of all this: {psutil.Process().memory_info().rss / 1e6:.0f} MB")
 
 
-def _row(name: str, seconds: float, records: int, chunks: int) -> str:
-    a_token = f"{1e6 * seconds / chunks:10.3f}" if chunks else f"{'-':>10}"
-    return f"  {name:20} {1e6 * seconds / max(1, records):10.2f} {a_token}"
+def _row(name: str, spent: float, records: int, chunks: int, seconds: float) -> str:
+    a_token = f"{1e6 * spent / chunks:10.3f}" if chunks else f"{'-':>10}"
+    return f"  {name:22} {1e6 * spent / max(1, records):10.2f} {a_token} {spent / seconds:10.2%}"
 
 
-def main() -> None:
-    _measure("5,000 whole answers a second", lambda plant: whole_answers(plant, per_second=5000, seconds=12))
-    _measure(
+async def main() -> None:
+    await _measure("5,000 whole answers a second", lambda plant: whole_answers(plant, per_second=5000, seconds=12))
+    await _measure(
         "64 streams, 40 chunks a second each",
-        lambda plant: streams(plant, open_=64, per_second=40, length=64, seconds=20),
+        lambda plant: streams(plant, open_=64, per_second=40, length=64, seconds=40),
     )
-    _measure(
+    await _measure(
+        "5,000 tokens a second: 125 streams, 40 chunks a second each",
+        lambda plant: streams(plant, open_=125, per_second=40, length=64, seconds=40),
+    )
+    await _measure(
         "5,000 streams, 2 chunks a second each",
         lambda plant: streams(plant, open_=5000, per_second=2, length=60, seconds=15),
     )
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())

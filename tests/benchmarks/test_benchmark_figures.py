@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
 from tests.benchmarks.document import markdown_table, with_section
+from tests.benchmarks.energy_figures import Charged, charged, figures, methods, wrong_figures
+from tests.benchmarks.energy_load import Ask
+from tests.benchmarks.interval import mean_interval, ratio_interval, t_quantile
 from tests.benchmarks.load import Counts, Load, Shape, _Stream
 from tests.benchmarks.probes.ground import Cell
 from tests.benchmarks.probes.matrix import as_markdown as matrix_as_markdown
@@ -127,3 +131,79 @@ def test_chunks_are_counted_however_the_bytes_are_cut(size: int) -> None:
     for place in range(0, len(answer), size):
         stream.data_received(answer[place : place + size])
     assert (load.counts.chunks, load.counts.requests, load.counts.failed) == (40, 1, 0)
+
+
+@pytest.mark.parametrize(("freedom", "expected"), [(1, 12.7062), (2, 4.3027), (9, 2.2622), (30, 2.0423), (200, 1.9719)])
+def test_quantiles_of_students_t_are_those_of_the_tables(freedom: int, expected: float) -> None:
+    assert t_quantile(0.975, freedom) == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_interval_of_ratios_is_symmetric_in_their_logarithms() -> None:
+    found = ratio_interval([0.5, 2.0])
+    assert found.mean == pytest.approx(1.0)
+    assert found.low * found.high == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="two values"):
+        mean_interval([1.0])
+
+
+def charge(group: str, block: int, role: str, joules: float, tokens: int = 10) -> Charged:
+    ask = Ask(model="m", prompt=[1], max_tokens=tokens, group=group, block=block, role=role)
+    return Charged(
+        ask=ask, joules=joules, decode_joules=0.9 * joules, tokens=tokens, method="phase_time", confidence=0.9
+    )
+
+
+def energy_blocks(*, adapter: float = 3.0, twin: float = 1.0, cut: float = 0.5) -> list[Charged]:
+    return [
+        one
+        for block, machine in enumerate((1.0, 1.7, 0.4))
+        for one in (
+            *(charge("precision", block, role, machine * joules) for role, joules in (("bf16", 2.0), ("int8", 1.0))),
+            *(charge("adapters", block, role, machine) for role in ("base", "mixed base")),
+            *(charge("adapters", block, role, machine * adapter) for role in ("adapter", "mixed adapter")),
+            *(charge("twins", block, "", machine * joules) for joules in (1.0, 1.0, 1.0, twin)),
+            charge("cancelled", block, "whole", machine),
+            charge("cancelled", block, "cut", machine * cut, tokens=5),
+        )
+    ]
+
+
+def test_energy_is_compared_within_blocks() -> None:
+    found = figures(energy_blocks())
+    assert found["int8_over_bf16"].mean == pytest.approx(0.5)
+    assert found["int8_over_bf16"].high - found["int8_over_bf16"].low == pytest.approx(0.0, abs=1e-9)
+    assert found["adapter_over_base_together"].mean == pytest.approx(3.0)
+    assert found["twins"]["worst"] == pytest.approx(0.0)
+    assert found["cancelled_joules_over_token_share"].mean == pytest.approx(1.0)
+    assert wrong_figures(found) == []
+
+
+def test_twins_that_the_engine_computed_apart_are_not_compared() -> None:
+    beside, after = ((0.0, 9.0), (0.1, 9.1)), ((0.0, 9.0), (3.0, 12.0))
+    for came, blocks in ((beside, 1), (after, None)):
+        pair = [dataclasses.replace(charge("twins", 0, "", 1.0), came=one) for one in came]
+        found = figures(pair)["twins"]
+        assert (found and found["blocks"]) == blocks
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        (energy_blocks(adapter=1.0), "adapter requests are not charged more"),
+        (energy_blocks(twin=1.1), "more or less than the mean of its twins"),
+        (energy_blocks(cut=1.2), "a cancelled request is charged nothing, or more"),
+        (energy_blocks(cut=0.2), "not in proportion"),
+        ([], "int8_over_bf16: too little is known"),
+    ],
+)
+def test_energy_figures_that_are_out_of_bounds_are_told(blocks: list[Charged], said: str) -> None:
+    assert any(said in wrong for wrong in wrong_figures(figures(blocks)))
+
+
+def test_a_cancelled_request_counts_the_tokens_that_its_client_took() -> None:
+    asks = {name: Ask(model="m", prompt=[1], max_tokens=9, group="g", leave_after=4) for name in ("a", "b")}
+    asks["b"] = Ask(model="m", prompt=[1], max_tokens=9, group="g")
+    row = {"joules": "1.5", "decode_joules": "1.0", "output_tokens": "", "method": "token_share", "confidence": "0.3"}
+    known = charged(asks, [{**row, "id": name} for name in ("a", "b", "stranger")])
+    assert [(one.tokens, one.joules) for one in known] == [(4, 1.5)]
+    assert methods(known) == {"token_share": 1.0}

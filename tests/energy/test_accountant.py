@@ -266,11 +266,13 @@ def test_meter_that_fails_is_down_its_counters_stand_and_its_return_is_one_long_
     now = house.accountant.snapshot()
     assert now.meters == {"fake": (False, 1.0)}
     assert now.devices == {("gpu:0", "gpu"): 1_000_000}
+    assert now.silent == {"gpu:0"}
     house.meter.recover()
     house.second(2.0)
     house.tell()
     house.tick()
     assert house.accountant.snapshot().meters == {"fake": (True, 0.0)}
+    assert house.accountant.snapshot().silent == frozenset()
     assert house.check_law() == 8_000_000
 
 

@@ -223,6 +223,14 @@ def test_variants_are_made_again_when_what_they_are_made_of_has_changed(checkout
     assert make(checkout) == ["int8", "int4"]
 
 
+def test_variant_gets_what_was_measured_of_it_and_not_what_was_measured_of_another(checkout: DemoConfig) -> None:
+    (checkout.engines[0].checkpoint / "quality.json").write_text("of bf16")
+    (checkout.engines[0].checkpoint / "quality.int8.json").write_text("of int8")
+    make(checkout)
+    assert (checkout.engines[1].checkpoint / "quality.json").read_text() == "of int8"
+    assert not (checkout.engines[2].checkpoint / "quality.json").exists()
+
+
 def test_variant_that_was_lost_is_made_again(checkout: DemoConfig) -> None:
     make(checkout)
     shutil.rmtree(checkout.engines[2].checkpoint)

@@ -33,6 +33,7 @@ save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"], "hidden_size": 256}))
 (folder / "tokenizer.json").write_text("{}")
 (folder / "README.md").write_text("about the original")
+(folder / "quality.json").write_text("{}")
 result = sorted(tensors)
 """
 

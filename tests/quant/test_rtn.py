@@ -115,9 +115,10 @@ def test_configuration_names_the_layout_and_what_is_left_alone(checkpoint: Path,
     assert four["quantization_config"]["ignore"] == ["lm_head", "model.layers.0.mlp.gate"]
 
 
-def test_tokenizer_comes_along_and_the_original_card_does_not(int4: Path) -> None:
+def test_tokenizer_comes_along_and_the_original_card_and_quality_do_not(int4: Path) -> None:
     assert (int4 / "tokenizer.json").exists()
     assert not (int4 / "README.md").exists()
+    assert not list(int4.glob("quality*"))
 
 
 def test_same_source_gives_the_same_bytes(quant: Quant, checkpoint: Path, int4: Path, tmp_path: Path) -> None:

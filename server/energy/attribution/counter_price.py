@@ -1,8 +1,8 @@
 """Prices tokens by the engine's own counters: for engines that several gateways share.
 
 Joules = idle watts · time + a price for each computed prompt token + one for each output token, fitted over windows to
-what the engine itself counted. Our requests pay the price of their tokens, with the idle watts of a window in which
-anybody ran in proportion; the rest ran for others and is `unattributed`. Why confidence is low: a mean price knows
+what the engine itself counted. The idle watts of a window in which anybody ran are added to the prices, by tokens. Our
+requests pay for theirs; the rest ran for others and is `unattributed`. Why confidence is low: a mean price knows
 neither batch sizes nor adapters.
 """
 
@@ -25,8 +25,8 @@ _WINDOWS: Final = 600
 _LEAST_WINDOWS: Final = 30
 _CONFIDENCE: Final = 0.4
 _CONFIDENCE_UNFITTED: Final = 0.2
-_PROMPT_TOKEN: Final = 0.1
-"""Of an output token's price, where windows do not tell them apart."""
+_WORK: Final = np.array([0.1, 1.0])
+"""Of a prompt and an output token, as `token_share` counts: where windows do not tell their prices apart."""
 _TIE: Final = 0.05
 """How strongly: as much as a window would, of the mean load."""
 _TOKEN: Final = 1e-3
@@ -79,7 +79,7 @@ class _Prices:
         if len(self._history) < _LEAST_WINDOWS or not self._history.due():
             return
         rows = self._history.rows
-        tie = _TIE * float(rows[:, 2].mean()) * np.array([[0.0, 1.0, -_PROMPT_TOKEN]])
+        tie = _TIE * float(rows[:, 2].mean()) * np.array([[0.0, 1.0, -_WORK[0]]])
         terms, _ = robust_fit(rows[:, 1:], rows[:, 0], tie)
         self.terms = terms if terms.any() else None
 
@@ -99,16 +99,24 @@ def _counted(window: Window, tokens: Tokens) -> Floats:
     return np.array(rows, np.float64).reshape(-1, 2)
 
 
+def _ours(window: Window, tokens: Tokens) -> Floats:
+    """(engines, 2): prompt and output tokens that this gateway saw."""
+    columns = (np.bincount(window.requests.engine, one, len(window.engines)) for one in (tokens.prompt, tokens.output))
+    return np.column_stack([*columns])
+
+
 def _expect(window: Window, terms: Floats, by_tokens: Expected) -> Expected:
     tokens = Tokens.of(window)
-    idle_watts, prices = float(terms[0]), terms[1:]
-    counted = _counted(window, tokens) @ prices
+    idle_joules, prices = float(terms[0]) * (window.end - window.start), terms[1:].copy()
+    counted = np.maximum(_counted(window, tokens), _ours(window, tokens))
+    work = float((counted @ _WORK).sum())
+    if work:
+        prices += idle_joules / work * _WORK
     prefill, decode = tokens.prompt * prices[0], tokens.output * prices[1]
-    ours = np.bincount(window.requests.engine, prefill + decode, len(counted))
-    foreign = np.maximum(0.0, counted - ours)
+    foreign = (counted - _ours(window, tokens)) @ prices
     if not (prefill.any() or decode.any() or foreign.any()):
         if len(window.requests) or by_tokens.foreign.any():
             return by_tokens
         busy = any(engine.busy for engine in window.engines)
-        return Expected(prefill=prefill, decode=decode, foreign=foreign, idle=0.0 if busy else idle_watts)
+        return Expected(prefill=prefill, decode=decode, foreign=foreign, idle=0.0 if busy else 1.0)
     return Expected(prefill=prefill, decode=decode, foreign=foreign)

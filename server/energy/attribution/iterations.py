@@ -87,7 +87,10 @@ class Track:
         before, gap = _in_stream(owner, times, weight)
         self._learn_step(gap)
         together = gap <= self._pause()
-        cluster, starts, widths = self._clusters(times)
+        cluster, begun, widths = self._clusters(times)
+        starts = begun
+        if len(begun) and self._is_cut(window, lives, times, owner, cluster == len(begun) - 1):
+            starts, cluster = begun[:-1], np.where(cluster == len(begun) - 1, -1, cluster)
         pieces = self._pieces(window, lives, starts)
         arrived = Arrived(
             request=owner,
@@ -100,14 +103,22 @@ class Track:
         sight = Sight(
             arrivals=len(times),
             coalesced=int(np.count_nonzero(together)),
-            expected=_running(lives, starts, len(times)),
+            expected=_running(lives, begun, len(times)),
             spread=float(np.quantile(widths, 0.9)) / self.step if self.step and len(widths) else 0.0,
         )
         if len(times):
             self._arrival_at = float(times[-1])
-        if len(starts):
-            self._cluster_at = float(starts[-1])
+        if len(begun):
+            self._cluster_at = float(begun[-1])
         return _assemble(lives, pieces, arrived, self._pause(), sight)
+
+    def _is_cut(self, window: Window, lives: Lives, times: Floats, owner: Integers, last: Flags) -> bool:
+        """Does the window end in the middle of the last cluster? Then those who came just before would pay for all."""
+        at = times[last][0]
+        if window.end - at > self._pause() or (times[last] <= lives.first[owner[last]] + _SAME).any():
+            return False
+        running = lives.mine & lives.streamed & (lives.first < at) & (lives.done > window.end)
+        return bool(running[np.setdiff1d(running.nonzero()[0], owner[last])].any())
 
     def _pause(self) -> float:
         return _FIRST_PAUSE if self.step is None else _PAUSE * self.step

@@ -122,15 +122,20 @@ class Pace:
         before, self._computed = self._computed, {}
         for turn in queue.turns:
             head, *others = turn.members
+            # Those that get ready together later than this window are alike as well while it goes on.
+            share = (
+                1.0 if turn.ready or tokens is None else _share_of(left[turn.last], lives.prompt[list(turn.members)])
+            )
             for one in others:
-                part = float(lives.prompt[one]) if turn.ready else min(float(lives.prompt[one]), left[turn.last])
+                part = share * float(lives.prompt[one])
                 if part > 0.0:
                     found.append((turn.last, one, part))
                     left[turn.last] -= part
             sent = float(lives.sent[head])
             done = before.get(sent, 0.0)
             prompt = max(1.0, float(lives.prompt[head]) - done)
-            for piece, part in enumerate(self._of_head(turn, prompt, pieces, left, tokens), turn.first):
+            room = share * prompt
+            for piece, part in enumerate(self._of_head(turn, prompt, pieces, left, tokens, room), turn.first):
                 if part > 0.0:
                     found.append((piece, head, part))
                     left[piece] -= part
@@ -161,8 +166,11 @@ class Pace:
         return room
 
     @staticmethod
-    def _of_head(turn: Turn, prompt: float, pieces: Pieces, left: Floats, tokens: Floats | None) -> Floats:
-        """Tokens of a turn's first member, which has `prompt` to compute, piece after piece."""
+    def _of_head(turn: Turn, prompt: float, pieces: Pieces, left: Floats, tokens: Floats | None, room: float) -> Floats:
+        """Tokens of a turn's first member, which has `prompt` to compute, piece after piece.
+
+        `room` is what the last of them has for it, if the turn is not ready.
+        """
         own = slice(turn.first, turn.last + 1)
         length = pieces.length[own]
         if tokens is None:
@@ -178,9 +186,15 @@ class Pace:
         else:
             parts[-1] = prompt
         if not turn.ready:
-            parts[-1] = min(parts[-1], max(0.0, left[turn.last]))
+            parts[-1] = min(parts[-1], room)
         parts[:-1][parts[:-1] < _LEAST_PART * prompt] = 0.0
         return parts
+
+
+def _share_of(room: float, prompts: Floats) -> float:
+    """The part of each of these prompts for which there is room."""
+    wanted = float(prompts.sum())
+    return min(1.0, max(0.0, room) / wanted) if wanted else 0.0
 
 
 def _so_far(pieces: Pieces, tokens: Floats, planned: Floats) -> Floats:
