@@ -29,7 +29,7 @@ _CLOSER_LOOK_S: Final = 0.5
 """Between two checks of a replica that is suspected."""
 _REST_S: Final = 0.1
 """Between two checks at least, however often workers complain."""
-_MEMORY_EVERY: Final = 5
+_MEMORY_EVERY: Final = 15
 """Checks between two looks at the memory: the kernel walks every mapping for it."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
+from server.accounts import RequestEnergy
 from server.carbon import CarbonIntensity, Footprint, open_sources, rates_of
 from server.clock import Clock
 from server.config import Config
@@ -147,13 +148,17 @@ class Metering:
     async def end(self) -> None:
         """Book what is known, and close the ledger."""
         self.tick()
+        self._book(self.energy.finish())
         if self.ledger is not None:
             await self.ledger.stop(_LAST_WRITE)
         self.energy.close()
 
     def tick(self) -> None:
         """Read the meters; book what has become known."""
-        finals = self.energy.tick()
+        self._book(self.energy.tick())
+        self._tell_workers()
+
+    def _book(self, finals: Sequence[RequestEnergy]) -> None:
         self.traffic.take_energies(finals)
         postings = self.energy.take_postings()
         rates = rates_of(self.carbon.now(), self._config.carbon, self._config.cost)
@@ -161,7 +166,6 @@ class Metering:
         self.budgets.take_energy(postings, rates)
         if self.ledger is not None:
             self.ledger.post(finals, postings, rates)
-        self._tell_workers()
 
     def _tell_workers(self) -> None:
         prices = Prices(

@@ -220,7 +220,7 @@ def test_marginal_price_is_what_the_method_says() -> None:
 
 def test_cancelled_request_saves_its_unwritten_tokens_at_the_price_of_the_moment() -> None:
     one = house()
-    left = {"outcome": Outcome.CANCELLED, "cancelled_when": "streaming", "tokens_spared": 30}
+    left: dict[str, Any] = {"outcome": Outcome.CANCELLED, "cancelled_when": "streaming", "tokens_spared": 30}
     answer(one, "too early", **left)
     assert one.accountant.snapshot().saved == {}, "no price is known yet"
     one.second(4.0)

@@ -47,6 +47,10 @@ class EngineUseOfTime:
         return float(self.total[:PROMPT].sum())
 
 
+_NOBODY: Final = 1e-12
+"""A presence of less is a rounding error, by which nothing can be divided."""
+
+
 class EngineTime:
     """One engine, window after window."""
 
@@ -155,4 +159,5 @@ class EngineTime:
 
 def _over(amounts: Floats, counts: Floats) -> Floats:
     """Their quotient, 0 where there is nobody."""
-    return np.asarray(np.where(counts > 0.0, amounts / np.where(counts > 0.0, counts, 1.0), 0.0), np.float64)
+    there = counts > _NOBODY
+    return np.asarray(np.where(there, amounts / np.where(there, counts, 1.0), 0.0), np.float64)

@@ -42,14 +42,21 @@ def fit(rows: Floats, values: Floats) -> Floats:
     return np.asarray(solution / lengths, np.float64)
 
 
-def robust_fit(rows: Floats, values: Floats, prior: Floats | None = None) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """The fit without outliers, and which rows it kept. `prior` are rows that should give 0, and never leave."""
+def robust_fit(
+    rows: Floats, values: Floats, prior: Floats | None = None, *, tolerated: float = 0.0
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """The fit without outliers, and which rows it kept. `prior` are rows that should give 0, and never leave.
+
+    No error up to `tolerated`, a part of the mean value, makes an outlier: where most rows fit to the last digit, the
+    few that tell of something rare would all be some.
+    """
     anchors = np.zeros((0, rows.shape[1])) if prior is None else prior
     kept = np.ones(len(values), np.bool_)
     solution = _anchored(rows, values, anchors)
     for _ in range(_ROUNDS):
         errors = np.abs(values - rows @ solution)
-        bound = _OUTLIER * _MAD_TO_SIGMA * float(np.median(errors[kept])) + 1e-12
+        usual = _OUTLIER * _MAD_TO_SIGMA * float(np.median(errors[kept]))
+        bound = max(usual, tolerated * float(np.abs(values).mean())) + 1e-12
         inside = errors <= bound
         if inside.sum() < rows.shape[1] + 1 or (inside == kept).all():
             break

@@ -32,6 +32,8 @@ _MICRO: Final = 1e-6
 _WINDOWS: Final = 600
 _LEAST_WINDOWS: Final = 8
 """With fewer there is no fit at all; a gate asks for more before the fit is trusted."""
+_TOLERATED: Final = 0.05
+"""Of the mean power. Idle and decoding windows fit to the millijoule; those with prompts in them never do."""
 _MOST_ENGINES: Final = 8
 """At one device, since it was first seen; then the history begins anew."""
 _TIES: Final = ((GROWTH, FIXED, 0.01), (ADAPTER, FIXED, 0.1), (PROMPT, PREFILL, 0.2))
@@ -127,7 +129,7 @@ class Power:
         for lag in range(len(LAGS)):
             rows = self._history.of(lag)
             watts, busy = rows[:, 0], rows[:, 1 : 1 + terms]
-            solution, _ = robust_fit(busy, watts, ties)
+            solution, _ = robust_fit(busy, watts, ties, tolerated=_TOLERATED)
             errors = watts - busy @ solution
             if float(errors @ errors) < best:
                 best, self._terms = float(errors @ errors), solution if solution.any() else None

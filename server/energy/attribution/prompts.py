@@ -18,7 +18,13 @@ from server.energy.attribution.pieces import Arrived, Members, Pieces, by_time, 
 __all__ = ["Pace", "Queue", "Turn"]
 
 _SAMPLES: Final = 512
-_LEAST_SAMPLES: Final = 16
+_LEAST_SAMPLES: Final = 8
+_TOLERATED: Final = 0.05
+"""Of the mean time beyond: lengths of single iterations vary so much."""
+_NOISE: Final = 0.1
+"""Of a step: pieces longer by less than that are not longer."""
+_EARLIER: Final = 1.5
+"""Pieces: what was sent so long before a turn's first piece was computed in part before it."""
 _LEAST_PART: Final = 0.02
 """Of a prompt: less was not computed in a piece, it is noise."""
 _MEMORY: Final = 0.99
@@ -72,13 +78,13 @@ class Queue:
 
 
 class Pace:
-    """What prompt tokens take beyond a decoding step: a line, learned where one piece held whole prompts.
+    """What prompt tokens take beyond a decoding step: a line, learned from prompts that had their pieces to themselves.
 
-    It need not go through 0: some of a prompt is computed while weights are read for the others.
+    It need not go through 0: in each piece, some of a prompt is computed while weights are read for the others.
     """
 
     def __init__(self) -> None:
-        self._history = History(_SAMPLES, 2)
+        self._history = History(_SAMPLES, 3)
         self.token_s = 0.0
         """0: not known."""
         self._hidden_s = 0.0
@@ -88,16 +94,15 @@ class Pace:
 
     def learn(self, queue: Queue, lives: Lives, pieces: Pieces, beyond: Floats) -> None:
         """`beyond`: by how much each piece is longer than a decoding step."""
+        if not np.isfinite(beyond).all():
+            return
         rows = [
-            (float(lives.prompt[list(turn.members)].sum()), float(beyond[turn.last]))
+            row
             for turn, after in zip_longest(queue.turns, queue.turns[1:])
-            if turn.ready
-            and turn.first == turn.last
-            and not turn.shared
-            and pieces.whole[turn.last]
-            and not (after is not None and after.first == turn.last)
+            if not (after is not None and after.first == turn.last)
+            and (row := _beyond_of(turn, lives, pieces, beyond)) is not None
         ]
-        if rows and np.isfinite(beyond).all():
+        if rows:
             self._history.add(np.array(rows))
             self._fit()
 
@@ -109,8 +114,9 @@ class Pace:
         rows = self._history.rows
         if len(rows) < _LEAST_SAMPLES or not self._history.due():
             return
-        ones = np.ones(len(rows))
-        (token_s, more, less), _ = robust_fit(np.column_stack([rows[:, 0], ones, -ones]), rows[:, 1])
+        count = rows[:, 1]
+        columns = np.column_stack([rows[:, 0], count, -count])
+        (token_s, more, less), _ = robust_fit(columns, rows[:, 2], tolerated=_TOLERATED)
         if token_s > 0.0:
             self.token_s, self._hidden_s = float(token_s), float(less - more)
 
@@ -195,6 +201,24 @@ def _share_of(room: float, prompts: Floats) -> float:
     """The part of each of these prompts for which there is room."""
     wanted = float(prompts.sum())
     return min(1.0, max(0.0, room) / wanted) if wanted else 0.0
+
+
+def _beyond_of(turn: Turn, lives: Lives, pieces: Pieces, beyond: Floats) -> tuple[float, float, float] | None:
+    """A turn's prompt tokens, how many pieces were longer for them, and by how much together; None: it tells nothing.
+
+    Of a short prompt all may hide behind the reading of weights, and then the piece is no longer than others: such
+    pieces say nothing of what tokens cost.
+    """
+    own = slice(turn.first, turn.last + 1)
+    head = turn.members[0]
+    began_before = lives.sent[head] < pieces.begin[turn.first] - _EARLIER * pieces.length[turn.first]
+    if not turn.ready or turn.shared or began_before or not pieces.whole[own].all():
+        return None
+    longer = beyond[own] > _NOISE * (pieces.length - beyond)[own]
+    if not longer.any() or np.count_nonzero(longer) < len(longer) - 1:
+        return None
+    tokens = float(lives.prompt[list(turn.members)].sum())
+    return tokens, float(np.count_nonzero(longer)), float(beyond[own][longer].sum())
 
 
 def _so_far(pieces: Pieces, tokens: Floats, planned: Floats) -> Floats:
