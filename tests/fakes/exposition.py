@@ -85,7 +85,9 @@ class Exposition:
         active = sum(item.active_joules for item in self._configurations)
         # A request that is refused before it is routed belongs to no configuration.
         lines.append(_line("wattgate_requests_total", scrapes, **_NOWHERE, outcome="rejected"))
-        lines.append(_line("wattgate_energy_joules_total", scrapes * 20.0, **_METER, **_NOWHERE, account="other"))
+        lines.append(
+            _line("wattgate_energy_joules_total", scrapes * 20.0, **_METER, **_NOWHERE, account="other", phase="none")
+        )
         lines.append(_line("wattgate_device_energy_joules_total", scrapes * (active + 20.0), **_METER))
         return "\n".join(lines) + "\n"
 
@@ -97,7 +99,14 @@ def _of_engine(item: Configuration, scrapes: int) -> Iterator[str]:
         yield _line("wattgate_requests_total", scrapes * item.failures, **traffic, outcome="upstream_error")
     yield _line("wattgate_tokens_total", scrapes * item.tokens, **traffic, kind="output")
     yield _line("wattgate_tokens_total", scrapes * item.tokens * 3, **traffic, kind="prompt")
-    yield _line("wattgate_energy_joules_total", scrapes * item.active_joules, **_METER, **traffic, account="active")
+    yield _line(
+        "wattgate_energy_joules_total",
+        scrapes * item.active_joules,
+        **_METER,
+        **traffic,
+        account="active",
+        phase="decode",
+    )
     for name in ("time_to_first_token", "inter_token_latency", "time_per_output_token"):
         yield from _histogram(f"wattgate_{name}_seconds", scrapes * item.tokens, traffic)
     yield _line(
