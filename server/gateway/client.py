@@ -207,7 +207,7 @@ class Client:
         self._connection.transport.close()
 
     def _begin(self, status: int) -> bytes:
-        return self._connection.begin_of_head(status)
+        return self._connection.listener.begin_of_head(status, self._connection.server_state)
 
     def _end(self) -> bytes:
         """The lines that depend on the client."""

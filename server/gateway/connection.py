@@ -73,15 +73,16 @@ class ClientConnection(GuardedConnection):
         if self._deaf:
             self._pass_over(len(data))
             return
-        self._count(len(data))
+        self._read_bytes, self._ended_bytes = len(data), 0
+        if self._reading:
+            self._count(len(data))
         rest: int | None = None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
             rest = exc.args[0]
         except httptools.HttpParserError as exc:
-            if not self._is_over():
-                self._broken(exc)
+            self._broken(exc)
             return
         if rest is not None:
             self._go_on_without_upgrade(data[rest:])
@@ -125,11 +126,10 @@ class ClientConnection(GuardedConnection):
     # --- httptools ----------------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        if self._is_over():
+        if self._deaf or self.transport.is_closing():
             raise ConnectionAbortedError("the read goes on behind the last request that is served")
         self.url = b""
         self.headers = []
-        self.expect_100_continue = False
         self._reading = self._in_head = True
         self._head_bytes = self._read_bytes
         self._head_behind_bytes = self._ended_bytes
@@ -224,10 +224,6 @@ class ClientConnection(GuardedConnection):
         """A run of the path for this client."""
         return Drive(self.listener.serve(client))
 
-    def begin_of_head(self, status: int) -> bytes:
-        """An answer's first lines."""
-        return self.listener.begin_of_head(status, self.server_state)
-
     def flows_from(self, exchange: Exchange) -> None:
         """Hold this exchange back while the client does not read."""
         self._source = exchange
@@ -257,7 +253,7 @@ class ClientConnection(GuardedConnection):
             cycle, app = self.pipeline.pop()
             self._read_ahead_or_wait()
             self._start_asgi_task(cycle, app)
-        else:
+        elif self.flow.read_paused:
             self.flow.resume_reading()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:

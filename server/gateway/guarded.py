@@ -68,11 +68,10 @@ class GuardedConnection(HttpToolsProtocol):
     # --- too much -----------------------------------------------------------------------------------------------------
 
     def _count(self, size: int) -> None:
-        self._read_bytes = size
-        self._ended_bytes = 0
+        """A read goes on with a message."""
         if self._in_head:
             self._head_bytes += size
-        elif self._reading:
+        else:
             self._body_reads_bytes += size
 
     def _check_what_is_half_there(self) -> None:
@@ -139,7 +138,9 @@ class GuardedConnection(HttpToolsProtocol):
     # --- not HTTP -----------------------------------------------------------------------------------------------------
 
     def _broken(self, exc: httptools.HttpParserError) -> None:
-        """The parser gave up, or a callback of it refused."""
+        """The parser gave up, or a callback of it refused; behind the last answer that means nothing."""
+        if self._deaf or self.transport.is_closing():
+            return
         cause = exc.__context__
         if isinstance(cause, RequestError):
             self._break_off(cause)
@@ -169,10 +170,6 @@ class GuardedConnection(HttpToolsProtocol):
         lines += (b"content-length: %d\r\n\r\n" % len(body), body)
         self.transport.write(b"".join(lines))
         self._linger()
-
-    def _is_over(self) -> bool:
-        """Whether the last answer was sent already."""
-        return self._deaf or self.transport.is_closing()
 
     def _linger(self) -> None:
         """Close so that the client can still read the answer: data that arrives at a closed socket would reset it."""

@@ -56,7 +56,7 @@ async def serve(worker: Worker, client: Client) -> None:
 def _new_trace(worker: Worker, client: Client) -> Trace:
     wanted = client.fields.get(b"x-request-id")
     return Trace(
-        request_id=worker.request_id(wanted.decode() if wanted and _SANE_ID.fullmatch(wanted) else None),
+        request_id=worker.visits.request_id(wanted.decode() if wanted and _SANE_ID.fullmatch(wanted) else None),
         endpoint=client.endpoint.name,
         received_at=client.received_at,
     )

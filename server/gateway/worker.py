@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +16,6 @@ from server.gateway.admission import Admission
 from server.gateway.auth import Keyring
 from server.gateway.budgets import TenantBudgets
 from server.gateway.bus import FLUSH_EVERY, BusClient
-from server.gateway.client import Client
 from server.gateway.limits import Limits
 from server.gateway.prices import PriceList
 from server.gateway.records import Recorder
@@ -26,11 +24,12 @@ from server.gateway.routing.router import Router
 from server.gateway.sightings import Sightings
 from server.gateway.upstream.http1 import Http1Upstream, UpstreamLimits
 from server.gateway.upstream.upstream import Upstream
+from server.gateway.visits import Visits
 from server.loop_lag import LoopLag
 from server.units import Seconds
 from server.wire import PROTOCOL_VERSION, Budgets, Hello, LeaseWanted, News, Prices, Snapshot, WorkerGauges
 
-__all__ = ["Identity", "Visits", "Worker"]
+__all__ = ["Identity", "Worker"]
 
 _log = logging.getLogger("wattgate.gateway")
 
@@ -48,31 +47,6 @@ class Identity:
     """A random name of this life."""
 
 
-class Visits:
-    """The requests that run, by id."""
-
-    def __init__(self) -> None:
-        self._clients: dict[str, Client] = {}
-
-    @property
-    def running(self) -> int:
-        return len(self._clients)
-
-    def __contains__(self, request_id: str) -> bool:
-        return request_id in self._clients
-
-    def began(self, request_id: str, client: Client) -> None:
-        self._clients[request_id] = client
-
-    def ended(self, request_id: str) -> None:
-        del self._clients[request_id]
-
-    def cancel(self) -> None:
-        """End all that still run; each client is told that the gateway shuts down."""
-        for client in list(self._clients.values()):
-            client.cancel()
-
-
 class Worker:
     """Everything that requests of one worker share. None of it is global: two workers in a process are two workers."""
 
@@ -87,7 +61,7 @@ class Worker:
     ) -> None:
         self.settings = settings
         self.clock = clock
-        self.visits = Visits()
+        self.visits = Visits(identity.boot)
         self.keys = Keyring()
         self.budgets = TenantBudgets(clock)
         self.prices = PriceList()
@@ -111,14 +85,6 @@ class Worker:
         self.bus = BusClient(bus, hello, self.recorder, on_news=self._hear, leases=self.limits, flush_every=flush_every)
         self.informed = asyncio.Event()
         """Set with the first routing table."""
-        self._boot = identity.boot
-        self._numbers = count(1)
-
-    def request_id(self, wanted: str | None) -> str:
-        """`wanted` unless a request of that id is running; else one that is unique among all workers' lives."""
-        while wanted is None or wanted in self.visits:
-            wanted = f"{self._boot}-{next(self._numbers):x}"
-        return wanted
 
     @asynccontextmanager
     async def alive(self) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""What is measured: nothing at all, nginx, the peers, and Wattgate as users start it."""
+"""What is measured: nothing at all, nginx, the peers, and Wattgate as users start it, pure and compiled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import yaml
 
 from tests.benchmarks import processes
 from tests.benchmarks.mock_engine import start_proxy
-from tests.benchmarks.peers import LITELLM, SMG, VLLM_ROUTER, Peer, PeerMissingError
+from tests.benchmarks.peers import LITELLM, SMG, VLLM_ROUTER, Peer, PeerMissingError, compiled
 
 __all__ = ["TARGETS", "Site", "Target", "free_port", "ours_config", "start_ours", "start_target", "wait_ready"]
 
@@ -183,6 +183,10 @@ def _ours(site: Site, tree: Path = _REPOSITORY) -> Target:
     return start_ours(site, ours_config(site), tree=tree)
 
 
+def _ours_compiled(site: Site) -> Target:
+    return _ours(site, compiled(_REPOSITORY, site.cache))
+
+
 def ours_config(site: Site, **gateway: Any) -> dict[str, Any]:
     """Wattgate's configuration before one engine, with bounds that no load here reaches."""
     bounds = {"max_in_flight": 20_000, "max_queue": 20_000, "max_connections_per_replica": 20_000}
@@ -212,4 +216,5 @@ TARGETS: Final[Mapping[str, Callable[..., Target]]] = {
     "smg": _smg,
     "litellm": _litellm,
     "ours": _ours,
+    "ours-compiled": _ours_compiled,
 }

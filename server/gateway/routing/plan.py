@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +19,7 @@ from server.wire import Candidate, ReplicaAddress, Route
 __all__ = ["Plan", "Target"]
 
 _COME_BACK: Final = Seconds(5.0)
-_NO_BOUND: Final = float("inf")
+_NO_BOUND: Final = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
