@@ -17,6 +17,7 @@ The path of a request, in the order of gateway/path.py:
     gateway/drive.py        runs the path by its own events: no task, no turn of the loop between event and answer
     gateway/endpoints.py    which paths there are, and the grammar of each
     gateway/visit.py        around all stages: answers what they raise, gives back what is held, writes the record
+    gateway/visits.py       the requests that run, by id
     gateway/auth.py         API key → tenant, models, limits
     gateway/budgets.py      tenants over their budget: a header, or 429
     gateway/limits.py       a part of the key's limits, or 429
