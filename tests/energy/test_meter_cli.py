@@ -52,7 +52,7 @@ def running(*arguments: str | Path, environ: dict[str, str]) -> Iterator[subproc
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_hear_interrupts,
+        preexec_fn=_hear_interrupts,  # noqa: PLW1509  # nothing but a signal's disposition is touched
     )
     try:
         yield process
