@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NewType
+from typing import Final, NewType
 
-__all__ = ["Bytes", "Joules", "Microjoules", "Seconds", "Watts"]
+__all__ = ["JOULES_PER_MICROJOULE", "MICROJOULES_PER_JOULE", "Bytes", "Joules", "Microjoules", "Seconds", "Watts"]
 
 Seconds = NewType("Seconds", float)
 """A duration, or a reading of CLOCK_MONOTONIC; the name of the variable says which (`…_s`, `…_at`)."""
@@ -15,3 +15,6 @@ Bytes = NewType("Bytes", int)
 
 Microjoules = NewType("Microjoules", int)
 """Energy as an integer, so that shares of a meter reading can add up exactly."""
+
+JOULES_PER_MICROJOULE: Final = 1e-6
+MICROJOULES_PER_JOULE: Final = 1_000_000

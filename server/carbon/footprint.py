@@ -12,7 +12,7 @@ from server.carbon.rates import embodied_grams_per_second, price_per_second
 from server.config.carbon import CarbonSettings, CostSettings
 from server.telemetry.labels import NONE, LabelCaps, refold
 from server.telemetry.sources import Sample
-from server.units import Microjoules, Seconds
+from server.units import JOULES_PER_MICROJOULE, Microjoules, Seconds
 
 __all__ = ["Footprint"]
 
@@ -22,7 +22,6 @@ _TENANT: Final = 0
 _EVERY_DEVICE: Final = "*"
 _DEVICE_ACCOUNT: Final = "device"
 """On `wattgate_cost_total`: paid by the hour, and not for joules."""
-_JOULES_PER_MICROJOULE: Final = 1e-6
 
 Labels = tuple[str, ...]
 Engine = tuple[str, str, str, str]
@@ -85,7 +84,7 @@ class Footprint:
                     (*labels, self._currency): total for labels, total in self._tenant_cost.items()
                 },
             }
-            unknown = self._unknown * _JOULES_PER_MICROJOULE if self._metered else None
+            unknown = self._unknown * JOULES_PER_MICROJOULE if self._metered else None
         for name, sums in series.items():
             for labels, value in sorted(sums.items()):
                 yield name, labels, value

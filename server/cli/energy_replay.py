@@ -15,10 +15,10 @@ from server.energy.attribution import ATTRIBUTIONS
 from server.energy.methods import AUTOMATIC
 from server.energy.replay import Replayed, replay
 from server.errors import TraceError
+from server.units import MICROJOULES_PER_JOULE
 
 __all__ = ["add"]
 
-_MICRO: Final = 1e6
 _STDOUT: Final = "-"
 
 
@@ -107,4 +107,4 @@ _NAMES: Final = {
 
 
 def _joules(microjoules: int | None) -> float | None:
-    return None if microjoules is None else microjoules / _MICRO
+    return None if microjoules is None else microjoules / MICROJOULES_PER_JOULE

@@ -6,11 +6,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from server.config.section import Name, Settings
+from server.config.section import Name, Settings, base_url
 
 __all__ = ["METER_TOKEN", "EnergySettings", "MeterSettings"]
 
@@ -40,15 +39,7 @@ class MeterSettings(Settings):
     @field_validator("url")
     @classmethod
     def _url_of_a_node(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must look like http://host:port")
-        _ = parts.port  # raises ValueError where it is out of range
-        if parts.query or parts.fragment or parts.username:
-            raise ValueError("must have no query, fragment or user; give the token by token_env")
-        return value.rstrip("/")
+        return None if value is None else base_url(value, like="http://host:port", key_in="token by token_env")
 
     @model_validator(mode="after")
     def _kinds_have_what_they_need(self) -> Self:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
 
@@ -12,7 +11,7 @@ from server.config.carbon import BudgetSettings, CarbonSettings, CostSettings
 from server.config.efficiency import EfficiencySettings
 from server.config.energy import EnergySettings, MeterSettings
 from server.config.ledger import LedgerSettings
-from server.config.section import Name, Settings
+from server.config.section import Name, Settings, base_url
 
 __all__ = [
     "AdapterLimits",
@@ -251,13 +250,7 @@ class EngineSettings(Settings):
     def _url_of_a_server(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("must look like http://host:port or https://host")
-        _ = parts.port  # raises ValueError where it is out of range
-        if parts.query or parts.fragment or parts.username:
-            raise ValueError("must have no query, fragment or user; give the key by api_key_env")
-        return value.rstrip("/").removesuffix("/v1")
+        return base_url(value, like="http://host:port or https://host", key_in="key by api_key_env").removesuffix("/v1")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

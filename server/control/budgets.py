@@ -18,7 +18,7 @@ from server.config.carbon import BudgetSettings, Period
 from server.console import say
 from server.errors import WattgateError
 from server.telemetry.sources import Sample
-from server.units import Microjoules, Seconds
+from server.units import MICROJOULES_PER_JOULE, Microjoules, Seconds
 from server.wire import Budgets as BudgetNews
 from server.wire import BudgetState, RequestRecord
 
@@ -28,7 +28,6 @@ _EVERYBODY: Final = "*"
 _RECALL_BOUND: Final = Seconds(10.0)
 _CLOCK_SET_BACK: Final = 3600.0
 """A wall clock that falls this far before the period was wrong when the period began."""
-_MICROJOULES_PER_JOULE: Final = 1e6
 
 
 class Spending(NamedTuple):
@@ -57,7 +56,7 @@ class _Spent:
 
     @property
     def amounts(self) -> Spending:
-        return Spending(self.microjoules / _MICROJOULES_PER_JOULE, self.grams, self.tokens)
+        return Spending(self.microjoules / MICROJOULES_PER_JOULE, self.grams, self.tokens)
 
 
 class _Purse:
@@ -179,7 +178,7 @@ class Budgets:
         if self._rules_of(tenant):
             self._touched.add(tenant)
             spent = purse.of(tenant)
-            spent.microjoules += round(amounts.joules * _MICROJOULES_PER_JOULE)
+            spent.microjoules += round(amounts.joules * MICROJOULES_PER_JOULE)
             spent.grams += amounts.co2e_grams
             spent.tokens += amounts.tokens
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Final
 
 from server.accounts import Account
 from server.clock import Clock
 from server.control.budgets import Spending
 from server.ledger.ledger import Ledger
 from server.ledger.period import Period
-from server.units import Seconds
+from server.units import JOULES_PER_MICROJOULE, Seconds
 
 __all__ = ["LedgerSpending"]
-
-_JOULES_PER_MICROJOULE: Final = 1e-6
 
 
 class LedgerSpending:
@@ -29,7 +26,7 @@ class LedgerSpending:
         period = Period(start, math.nextafter(max(start, self._clock.wall()), math.inf)).widened()
         return {
             group.labels["tenant"]: Spending(
-                joules=group.energy[Account.ACTIVE.value] * _JOULES_PER_MICROJOULE,
+                joules=group.energy[Account.ACTIVE.value] * JOULES_PER_MICROJOULE,
                 co2e_grams=group.grams or 0.0,
                 tokens=group.tokens["prompt_tokens"] + group.tokens["output_tokens"],
             )

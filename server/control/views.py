@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from server.accounts import Account, EnergyPrice, Phase
 from server.fleet import SERVING, EngineState, Replica
 from server.telemetry.summary import summarize
-from server.units import Seconds
+from server.units import MICROJOULES_PER_JOULE, Seconds
 
 if TYPE_CHECKING:
     from server.control.app import ControlPlane
 
 __all__ = ["energy_view", "status_view"]
 
-_MICRO = 1e6
 _CONFIGURATION = ("engine", "model", "variant", "precision", "adapter")
 
 
@@ -96,9 +95,9 @@ def energy_view(plane: ControlPlane) -> dict[str, Any]:
     configurations = [
         dict(zip(_CONFIGURATION, key, strict=True))
         | {
-            "active_joules": amount / _MICRO,
-            "prefill_joules": prefill[key] / _MICRO,
-            "decode_joules": (amount - prefill[key]) / _MICRO,
+            "active_joules": amount / MICROJOULES_PER_JOULE,
+            "prefill_joules": prefill[key] / MICROJOULES_PER_JOULE,
+            "decode_joules": (amount - prefill[key]) / MICROJOULES_PER_JOULE,
             "prompt_tokens": tokens[key].prompt_tokens if key in tokens else 0,
             "output_tokens": tokens[key].output_tokens if key in tokens else 0,
         }
@@ -109,15 +108,15 @@ def energy_view(plane: ControlPlane) -> dict[str, Any]:
         "confidence": energy.confidence,
         "closed_until_age_s": plane.metering.energy.closed_until_age(),
         "pending_requests": plane.metering.energy.pending_requests(),
-        "accounts": {account: amount / _MICRO for account, amount in accounts.items()},
+        "accounts": {account: amount / MICROJOULES_PER_JOULE for account, amount in accounts.items()},
         "devices": [
-            {"device": device, "scope": scope, "joules": amount / _MICRO}
+            {"device": device, "scope": scope, "joules": amount / MICROJOULES_PER_JOULE}
             for (device, scope), amount in energy.devices.items()
         ],
         "configurations": configurations,
         "prices": [_price(labels, price) for labels, price in sorted(energy.prices.items())],
         "saved_by_cancellation": [
-            dict(zip(_CONFIGURATION, labels, strict=False)) | {"joules": amount / _MICRO}
+            dict(zip(_CONFIGURATION, labels, strict=False)) | {"joules": amount / MICROJOULES_PER_JOULE}
             for labels, amount in sorted(energy.saved.items())
         ],
         "microjoules": {
@@ -141,4 +140,4 @@ def _price(labels: tuple[str, ...], price: EnergyPrice) -> dict[str, Any]:
 
 
 def _joules(microjoules: float | None) -> float | None:
-    return None if microjoules is None else microjoules / _MICRO
+    return None if microjoules is None else microjoules / MICROJOULES_PER_JOULE

@@ -11,10 +11,10 @@ from server.efficiency.figure import Better, Figure, Measure, Section, absent, k
 from server.efficiency.groups import Group
 from server.efficiency.latencies import LATENCIES, QUANTILES, latency
 from server.efficiency.paper import compression, relative_quality
+from server.units import JOULES_PER_MICROJOULE
 
 __all__ = ["COMPANIONS"]
 
-_MICRO: Final = 1e-6
 _SHORT: Final = frozenset({"ttft", "itl", "e2e"})
 """Latencies of the short table."""
 _CONTEXT: Final = 1024
@@ -69,7 +69,7 @@ def _per(group: Group, accounts: Iterable[Account], count: int, what: str) -> Fi
     energy = sum(group.energy[account] for account in accounts)
     if not energy:
         return absent(f"no energy was accounted to it {group.over}")
-    return known(energy * _MICRO / count, group.scope)
+    return known(energy * JOULES_PER_MICROJOULE / count, group.scope)
 
 
 _ACTIVE: Final = (Account.ACTIVE,)
@@ -107,7 +107,7 @@ def _active_power(group: Group) -> Figure:
     energy = group.energy[Account.ACTIVE]
     if not energy:
         return absent(f"no request used energy {group.over}")
-    return known(energy * _MICRO / group.metered_s, group.scope)
+    return known(energy * JOULES_PER_MICROJOULE / group.metered_s, group.scope)
 
 
 def _grams(group: Group) -> Figure:

@@ -11,11 +11,11 @@ from server.accounts import Account
 from server.efficiency.figure import Better, Figure, Measure, Section, absent, known, of_engine
 from server.efficiency.groups import Group, Member
 from server.efficiency.quality import Quality, comparable
+from server.units import JOULES_PER_MICROJOULE
 
 __all__ = ["PAPER", "compression", "relative_quality"]
 
 _ENGINE_ACCOUNTS: Final = (Account.ACTIVE, Account.IDLE, Account.UNATTRIBUTED)
-_MICRO: Final = 1e-6
 
 
 def _amu(group: Group) -> Figure:
@@ -56,7 +56,7 @@ def _mean_power(group: Group) -> Figure:
     energy = sum(group.energy[account] for account in _ENGINE_ACCOUNTS)
     if not energy:
         return absent(f"no energy was accounted to it {group.over}")
-    return known(energy * _MICRO / group.metered_s, group.scope)
+    return known(energy * JOULES_PER_MICROJOULE / group.metered_s, group.scope)
 
 
 def _mcr(group: Group) -> Figure:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -15,12 +14,12 @@ from server.efficiency.history import History, Span
 from server.efficiency.served import ServedTally
 from server.efficiency.use import UseSource
 from server.efficiency.watch import EngineWatch
-from server.energy.books import NameCap
 from server.fleet import Replica
+from server.telemetry.labels import LabelCaps
 from server.units import Microjoules, Seconds
 from server.wire import RequestRecord
 
-__all__ = ["EnergyAccounts", "NameCaps", "Sampled", "Sampler", "SamplerSources"]
+__all__ = ["EnergyAccounts", "Sampled", "Sampler", "SamplerSources"]
 
 _EVERY: Final = Seconds(1.0)
 _LONGEST_STEP: Final = Seconds(10.0)
@@ -42,17 +41,6 @@ class EnergyAccounts(Protocol):
     @property
     def closed_until(self) -> Seconds | None:
         """Monotonic time up to which every device is accounted; None: nothing is."""
-
-
-class NameCaps(Protocol):
-    """The caps that efficiency shares with the other metrics."""
-
-    @property
-    def lock(self) -> AbstractContextManager[object]:
-        """Held by whoever calls a cap; reentrant."""
-
-    @property
-    def adapters(self) -> NameCap: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +66,7 @@ class Sampled:
 class Sampler:
     """Fed by `take` with every batch's records and by `tick` once a second (`run`); read from any thread."""
 
-    def __init__(self, settings: EfficiencySettings, sources: SamplerSources, *, caps: NameCaps, clock: Clock) -> None:
+    def __init__(self, settings: EfficiencySettings, sources: SamplerSources, *, caps: LabelCaps, clock: Clock) -> None:
         self._sources = sources
         self._caps = caps
         self._clock = clock

@@ -8,9 +8,8 @@ from operator import add, attrgetter, sub
 from typing import Any, Final, NamedTuple
 
 from server.config.efficiency import SloSettings
-from server.energy.books import NameCap
 from server.models.flops import Work
-from server.telemetry.labels import NONE, refold
+from server.telemetry.labels import NONE, LabelCap, refold
 from server.telemetry.observations import is_inference
 from server.wire import Outcome, RequestRecord
 
@@ -81,7 +80,7 @@ NOTHING: Final = Served()
 class ServedTally:
     """Counts records; what comes is put aside until somebody asks. The caller holds the caps' lock."""
 
-    def __init__(self, adapters: NameCap, slo: SloSettings | None) -> None:
+    def __init__(self, adapters: LabelCap, slo: SloSettings | None) -> None:
         self._adapters = adapters
         self._slo = slo
         self._waiting: list[RequestRecord] = []

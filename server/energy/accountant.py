@@ -137,7 +137,6 @@ class EnergyAccountant:
         """A consistent copy."""
         with self._lock:
             answering = self.readings.answering()
-            closed = [device.closed_until for device in self._devices]
             return EnergyNow(
                 devices=_copy(self._books.devices),
                 accounts=_copy(self._books.accounts),
@@ -150,7 +149,7 @@ class EnergyAccountant:
                 meters=self.readings.health(),
                 method=self.attribution.method,
                 confidence=self.attribution.confidence,
-                closed_until=min(closed) if closed else None,
+                closed_until=self._closed_until(),
             )
 
     def pending_requests(self) -> int:
@@ -160,8 +159,9 @@ class EnergyAccountant:
 
     def closed_until_age(self) -> Seconds | None:
         """How long ago the last moment was up to which every device is accounted; None: there is no device."""
-        until = self.snapshot().closed_until
-        return None if until is None else Seconds(self._clock.monotonic() - until)
+        with self._lock:
+            until = self._closed_until()
+            return None if until is None else Seconds(self._clock.monotonic() - until)
 
     def close(self) -> None:
         """Close the meters."""
@@ -170,6 +170,9 @@ class EnergyAccountant:
     @property
     def _devices(self) -> list[Device]:
         return list(self.readings.devices.values())
+
+    def _closed_until(self) -> Seconds | None:
+        return min((device.closed_until for device in self._devices), default=None)
 
     def _can_close(self, window: OpenWindow, now: Seconds) -> bool:
         """Nothing that overlapped it is still running, or the hold is over: then what is known counts."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
+
+from server.energy.columns import Floats, Integers
 
 __all__ = ["Chunks"]
-
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 _NO_TIMES = np.zeros(0, np.float64)
 _NO_KEYS = np.zeros(0, np.int64)

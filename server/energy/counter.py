@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from server.units import Joules, Microjoules, Seconds, Watts
+from server.units import MICROJOULES_PER_JOULE, Joules, Microjoules, Seconds, Watts
 
 __all__ = ["JUMPED", "EnergyCounter"]
 
 JUMPED: Final = "its counter jumped, and what it used meanwhile is not known"
 """Why a device has no reading now."""
 
-_MICROJOULES_PER_JOULE: Final = 1_000_000
 _SLACK: Final = Seconds(1.0)
 """Counters move in steps (NVML's every 100 ms), and readings come late: what this much more time allows is believed."""
 
@@ -39,11 +38,11 @@ class EnergyCounter:
         gain: int | None = count
         if self._last is not None:
             then, before = self._last
-            limit = int(self._most * (at - then + _SLACK) * _MICROJOULES_PER_JOULE)
+            limit = int(self._most * (at - then + _SLACK) * MICROJOULES_PER_JOULE)
             gain = self._gain(before, count, limit)
         self._last = (at, count)
         self._total += gain or 0
-        return None if gain is None else Joules(self._total / _MICROJOULES_PER_JOULE)
+        return None if gain is None else Joules(self._total / MICROJOULES_PER_JOULE)
 
     def _gain(self, before: int, count: int, limit: int) -> int | None:
         if self._wraps_at is not None and limit >= self._wraps_at:

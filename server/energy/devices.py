@@ -14,7 +14,7 @@ from server.energy.mapping import devices_named
 from server.energy.meter import DeviceReading
 from server.errors import MeterError
 from server.fleet import SERVING, EngineState, Replica
-from server.units import Joules, Microjoules, Seconds
+from server.units import MICROJOULES_PER_JOULE, Joules, Microjoules, Seconds
 
 __all__ = ["MIN_WINDOW", "CpuTimes", "Device", "OpenWindow", "is_on", "is_up"]
 
@@ -22,7 +22,6 @@ MIN_WINDOW: Final = Seconds(0.95)
 """A second, less the jitter of the tick that reads: NVML's counter moves every 100 ms, so shorter windows are noise."""
 
 _UP = SERVING | {EngineState.STARTING, EngineState.UNHEALTHY, EngineState.DRAINING}
-_MICROJOULES_PER_JOULE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +120,7 @@ def is_up(replica: Replica) -> bool:
 def _microjoules(joules: Joules) -> Microjoules:
     if not math.isfinite(joules) or joules < 0:
         raise MeterError(f"A meter says {joules} J: that is no reading.")
-    return Microjoules(round(joules * _MICROJOULES_PER_JOULE))
+    return Microjoules(round(joules * MICROJOULES_PER_JOULE))
 
 
 def _microjoules_or_none(joules: Joules | None) -> Microjoules | None:

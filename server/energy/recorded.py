@@ -16,13 +16,12 @@ from server.clock import Clock
 from server.energy.counter import EnergyCounter
 from server.energy.meter import DeviceReading, Reading
 from server.errors import MeterError
-from server.units import Joules, Microjoules, Seconds, Watts
+from server.units import MICROJOULES_PER_JOULE, Joules, Microjoules, Seconds, Watts
 
 __all__ = ["RecordedMeter", "TraceLine", "read_trace"]
 
 _MOST: Final = Watts(1e9)
 """Whatever was recorded is believed."""
-_MICROJOULES_PER_JOULE = 1_000_000
 
 
 class TraceLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +104,7 @@ class RecordedMeter:
 
     def _play(self, line: TraceLine) -> None:
         counter = self._counters.setdefault(line.device, EnergyCounter(most=_MOST))
-        joules = counter.advance(Microjoules(round(line.joules_total * _MICROJOULES_PER_JOULE)), self._at(line))
+        joules = counter.advance(Microjoules(round(line.joules_total * MICROJOULES_PER_JOULE)), self._at(line))
         if joules is None:
             return
         before = self._now.get(line.device)

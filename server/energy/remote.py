@@ -20,7 +20,7 @@ from server.energy.agent import READING_PATH, NodeReading
 from server.energy.counter import JUMPED, EnergyCounter
 from server.energy.meter import DeviceReading, Reading
 from server.errors import MeterError
-from server.units import Joules, Microjoules, Seconds, Watts
+from server.units import MICROJOULES_PER_JOULE, Joules, Microjoules, Seconds, Watts
 
 __all__ = ["RemoteMeter", "RemoteNode"]
 
@@ -35,7 +35,6 @@ _MAX_DEVICES: Final = 256
 _MAX_BYTES: Final = 2**20
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:,/-]{0,62}")
 """Of a device or a scope: they become metric labels."""
-_MICROJOULES_PER_JOULE = 1_000_000
 
 
 class RemoteNode:
@@ -102,7 +101,7 @@ class RemoteNode:
 
     def _total(self, name: str, joules: Joules, at: Seconds) -> Joules | None:
         counter = self._counters.setdefault(name, EnergyCounter(most=_MOST))
-        return counter.advance(Microjoules(round(joules * _MICROJOULES_PER_JOULE)), at)
+        return counter.advance(Microjoules(round(joules * MICROJOULES_PER_JOULE)), at)
 
 
 class RemoteMeter:

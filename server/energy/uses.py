@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from server.energy.attribution import RequestUses, TokenEvents
+from server.energy.attribution.tokens import part_within
 from server.energy.columns import UNKNOWN, Flags, Floats, Integers, Works
 from server.energy.work import WorkBook
 from server.wire import NO_ADAPTER
@@ -87,7 +88,7 @@ def _prompt_millitokens(works: Works, start: float, end: float) -> Floats:
     """Their prompts' share of a window: evenly between sent and first token (or the end, where none is known)."""
     known = np.where(np.isnan(works["done_at"]), works["last_at"], works["done_at"])
     known = np.where(np.isnan(works["first_token_at"]), known, works["first_token_at"])
-    part = _part_within(works["sent_at"], known, start, end)
+    part = part_within(works["sent_at"], known, start, end)
     millitokens: Floats = np.maximum(works["computed_prompt_tokens"], 0) * PROMPT_TOKEN_MILLITOKENS * part
     return millitokens
 
@@ -114,13 +115,5 @@ def _is_whole(works: Works) -> Flags:
 def _written(works: Works, start: float, end: float) -> Floats:
     """Tokens of whole answers in start ≤ t < end, as if written evenly from the first (or the request) to the end."""
     begins = np.where(np.isnan(works["first_token_at"]), works["sent_at"], works["first_token_at"])
-    written: Floats = works["output_tokens"] * _part_within(begins, works["done_at"], start, end)
+    written: Floats = works["output_tokens"] * part_within(begins, works["done_at"], start, end)
     return written
-
-
-def _part_within(start: Floats, end: Floats, window_start: float, window_end: float) -> Floats:
-    """The share of start … end that lies in the window; an instant lies wholly in one window."""
-    lasting = end > start
-    inside = np.maximum(0.0, np.minimum(end, window_end) - np.maximum(start, window_start))
-    instant = (window_start <= start) & (start < window_end)
-    return np.where(lasting, inside / np.where(lasting, end - start, 1.0), instant)

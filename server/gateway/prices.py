@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from server.errors import BadRequestError
 from server.gateway.grammars import Usage, UsageNote
+from server.units import JOULES_PER_MICROJOULE
 from server.wire import Price, Prices
 
 __all__ = ["ENERGY_WISH", "PriceList", "check_wish"]
@@ -19,7 +20,6 @@ ENERGY_WISH: Final = b"x-wattgate-energy"
 """The request header by which a client asks for joules in the answer's usage. It is never sent on."""
 
 _INCLUDE: Final = b"include"
-_JOULES_PER_MICROJOULE: Final = 1e-6
 _DIGITS: Final = 4
 """That are shown; no price is more exact."""
 _MAX_PLACES: Final = 15
@@ -94,7 +94,7 @@ def _joules(price: Price, usage: Usage) -> bytes | None:
         if price.output_token is None:
             return None
         microjoules += output * price.output_token
-    return _decimal(microjoules * _JOULES_PER_MICROJOULE)
+    return _decimal(microjoules * JOULES_PER_MICROJOULE)
 
 
 def _decimal(joules: float) -> bytes | None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from server.accounts import Account
 from server.ledger.group import ACCOUNTS, TOKENS, Group
 from server.ledger.period import Period, iso
+from server.units import MICROJOULES_PER_JOULE
 
 __all__ = ["energy_columns", "energy_flat", "energy_report"]
-
-_MICRO: Final = 1e6
 
 
 def energy_report(by: Sequence[str], period: Period, groups: Sequence[Group]) -> dict[str, Any]:
@@ -58,7 +57,7 @@ def _shown(group: Group) -> dict[str, Any]:
         **{kind: group.tokens.get(kind) for kind in TOKENS},
         "joules": {account: _joules(group.energy.get(account)) for account in ACCOUNTS},
         "microjoules": {account: group.energy.get(account) for account in ACCOUNTS},
-        "joules_per_output_token": active / _MICRO / output if active is not None and output else None,
+        "joules_per_output_token": active / MICROJOULES_PER_JOULE / output if active is not None and output else None,
         "scopes": sorted(group.scopes),
         "co2e_grams": group.grams,
         "co2e_coverage": group.grams_of / booked if booked else None,
@@ -68,4 +67,4 @@ def _shown(group: Group) -> dict[str, Any]:
 
 
 def _joules(microjoules: int | None) -> float | None:
-    return None if microjoules is None else microjoules / _MICRO
+    return None if microjoules is None else microjoules / MICROJOULES_PER_JOULE

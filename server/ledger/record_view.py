@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from server.ledger.period import iso
 from server.ledger.queries import RECORD_COLUMNS
+from server.units import MICROJOULES_PER_JOULE
 
 __all__ = ["record_columns", "record_flat", "record_view"]
 
-_MICRO: Final = 1e6
 _ENERGY: Final = ("prefill_uj", "decode_uj", "whole", "scope", "method", "confidence", "grams", "cost", "currency")
 _TIMES: Final = ("received", "ended")
 _RENAMED: Final = {"prefill_uj": "prefill_joules", "decode_uj": "decode_joules", "grams": "co2e_grams"}
@@ -54,9 +54,9 @@ def _in_joules(record: Mapping[str, Any]) -> dict[str, float | None]:
     if prefill is None:
         return dict.fromkeys(("joules", "prefill_joules", "decode_joules"))
     return {
-        "joules": (prefill + decode) / _MICRO,
-        "prefill_joules": prefill / _MICRO,
-        "decode_joules": decode / _MICRO,
+        "joules": (prefill + decode) / MICROJOULES_PER_JOULE,
+        "prefill_joules": prefill / MICROJOULES_PER_JOULE,
+        "decode_joules": decode / MICROJOULES_PER_JOULE,
     }
 
 

@@ -25,12 +25,12 @@ from server.telemetry.metric import Kind
 from server.telemetry.metrics import CATALOGUE
 from server.telemetry.sources import AdapterLoad, EnergyFigures
 from server.telemetry.traffic import TrafficNow
+from server.units import JOULES_PER_MICROJOULE
 
 __all__ = ["Families"]
 
 Labels = tuple[str, ...]
 
-_JOULES_PER_MICROJOULE = 1e-6
 _MAX_EXEMPLAR_ID = 100
 """OpenMetrics allows 128 characters for an exemplar's names and values together."""
 
@@ -209,7 +209,7 @@ def _engine(replica: Replica) -> Labels:
 
 
 def _joules(microjoules: float | None) -> float | None:
-    return None if microjoules is None else microjoules * _JOULES_PER_MICROJOULE
+    return None if microjoules is None else microjoules * JOULES_PER_MICROJOULE
 
 
 def _memory(replica: Replica) -> dict[str, int | None]:

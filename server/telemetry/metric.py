@@ -9,7 +9,7 @@ from typing import Final
 
 __all__ = ["CONFIGURATION", "ENGINE", "UNITS", "Kind", "Metric", "counter", "gauge", "histogram", "info"]
 
-UNITS: Final = frozenset({"seconds", "bytes", "joules", "tokens", "ratio", "grams", "watts", "flops", "nats"})
+UNITS: Final = frozenset({"seconds", "bytes", "joules", "tokens", "ratio", "grams", "watts", "flops"})
 
 
 class Kind(StrEnum):

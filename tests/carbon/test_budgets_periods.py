@@ -17,7 +17,8 @@ from server.config.carbon import BudgetSettings, Period
 from server.control.budgets import Budgets, Spending, period_around
 from server.errors import WattgateError
 from server.units import Microjoules, Seconds
-from server.wire import BudgetState, Outcome, RequestRecord
+from server.wire import BudgetState, RequestRecord
+from tests.fakes import batches
 from tests.fakes.clock import FakeClock
 
 GRAM_A_JOULE = Rates(grams_per_joule=1.0, cost_per_joule=None, currency="EUR", source="configured", kind="average")
@@ -42,34 +43,7 @@ def joules(amount: float, tenant: str = "acme", account: Account = Account.ACTIV
 
 
 def record(prompt: int | None, output: int | None, tenant: str = "acme") -> RequestRecord:
-    return RequestRecord(
-        id="r",
-        endpoint="chat",
-        tenant=tenant,
-        requested_model="m",
-        model="m",
-        variant="bf16",
-        precision="bf16",
-        adapter="none",
-        engine="a",
-        outcome=Outcome.OK,
-        status=200,
-        streamed=False,
-        cancelled_when=None,
-        retries=0,
-        received_at=0.0,
-        queue_s=0.0,
-        sent_at=0.0,
-        first_byte_at=0.0,
-        first_token_at=None,
-        last_token_at=None,
-        upstream_done_at=1.0,
-        ended_at=1.0,
-        prompt_tokens=prompt,
-        cached_tokens=None,
-        output_tokens=output,
-        token_chunks=0,
-    )
+    return batches.record(tenant=tenant, prompt_tokens=prompt, output_tokens=output)
 
 
 def told(one: Budgets) -> dict[str, BudgetState] | None:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from server.accounts import Account
-from server.energy.attribution.attribution import EngineUse, Floats, Integers, Share, Window
+from server.energy.attribution.attribution import EngineUse, Floats, Integers, Share, Shares, Window
 from server.energy.attribution.rounding import split
 from server.units import Microjoules
 
@@ -34,8 +34,8 @@ class Expected:
     """While nobody ran; without effect where the device is shared by CPU time, as such a meter tells it."""
 
 
-def apportion(window: Window, expected: Expected) -> tuple[Integers, Integers, list[Share]]:
-    """µJ of each request for prefill and decode, and the others; Σ = `window.energy`.
+def apportion(window: Window, expected: Expected, *, method: str, confidence: float, residual: int = 0) -> Shares:
+    """What each request pays for prefill and decode, and the others; Σ = `window.energy`.
 
     A device that is shared by CPU time: what it uses when idle goes to the engines that are up, in equal parts; the
     rest by the CPU time of each engine's process tree, and what no engine used is `other`. Others are one pool.
@@ -52,7 +52,14 @@ def apportion(window: Window, expected: Expected) -> tuple[Integers, Integers, l
         baseline = min(window.baseline or Microjoules(0), window.energy)
         others = _equally(Account.IDLE, up, baseline)
         others += _by_cpu_time(window, window.other_cpu_us, Microjoules(window.energy - baseline), expected, paid)
-    return paid[0], paid[1], [share for share in others if share.energy]
+    return Shares(
+        prefill=paid[0],
+        decode=paid[1],
+        others=[share for share in others if share.energy],
+        method=method,
+        confidence=confidence,
+        residual=residual,
+    )
 
 
 def _by_cpu_time(

@@ -18,6 +18,7 @@ from server.energy.attribution.history import History
 from server.energy.attribution.nnls import robust_fit
 from server.energy.attribution.token_share import expected_by_tokens
 from server.energy.attribution.tokens import Tokens, tells_times
+from server.units import JOULES_PER_MICROJOULE
 
 __all__ = ["CounterPrice"]
 
@@ -31,7 +32,6 @@ _TIE: Final = 0.05
 """How strongly: as much as a window would, of the mean load."""
 _TOKEN: Final = 1e-3
 """A millitoken."""
-_MICRO: Final = 1e-6
 
 
 class CounterPrice:
@@ -48,7 +48,7 @@ class CounterPrice:
         if window.other_cpu_us is None and tells_times(window) and window.end > window.start:
             counted = _counted(window, Tokens.of(window)).sum(axis=0)
             self._devices.setdefault(window.device, _Prices()).learn(
-                window.energy * _MICRO, window.end - window.start, counted
+                window.energy * JOULES_PER_MICROJOULE, window.end - window.start, counted
             )
 
     def trusted(self, device: str) -> bool:
@@ -62,8 +62,7 @@ class CounterPrice:
         expected, self.confidence = expected_by_tokens(window), _CONFIDENCE_UNFITTED
         if prices is not None and prices.terms is not None and window.other_cpu_us is None and tells_times(window):
             expected, self.confidence = _expect(window, prices.terms, expected), _CONFIDENCE
-        prefill, decode, others = apportion(window, expected)
-        return Shares(prefill=prefill, decode=decode, others=others, method=self.method, confidence=self.confidence)
+        return apportion(window, expected, method=self.method, confidence=self.confidence)
 
 
 class _Prices:

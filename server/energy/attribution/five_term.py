@@ -18,6 +18,7 @@ from server.energy.attribution.lives import Lives
 from server.energy.attribution.nnls import robust_fit
 from server.energy.attribution.token_share import expected_by_tokens
 from server.energy.attribution.tokens import Tokens, tells_times
+from server.units import JOULES_PER_MICROJOULE
 
 __all__ = ["FiveTerm"]
 
@@ -26,7 +27,6 @@ _WINDOWS: Final = 600
 _LEAST_WINDOWS: Final = 30
 _CONFIDENCE: Final = 0.5
 _CONFIDENCE_UNFITTED: Final = 0.3
-_MICRO: Final = 1e-6
 
 
 class FiveTerm:
@@ -43,7 +43,9 @@ class FiveTerm:
         if window.other_cpu_us is None and tells_times(window) and window.end > window.start:
             fit = self._devices.setdefault(window.device, _Fit())
             if not any(engine.foreign_millitokens for engine in window.engines):
-                fit.learn(window.energy * _MICRO, window.end - window.start, _terms(window, Tokens.of(window)))
+                fit.learn(
+                    window.energy * JOULES_PER_MICROJOULE, window.end - window.start, _terms(window, Tokens.of(window))
+                )
 
     def trusted(self, device: str) -> bool:
         """There is a fit of enough windows."""
@@ -57,15 +59,7 @@ class FiveTerm:
         if fit is not None and fit.terms is not None and window.other_cpu_us is None and tells_times(window):
             expected, residual = _expect(window, fit.terms, expected)
             self.confidence = _CONFIDENCE
-        prefill, decode, others = apportion(window, expected)
-        return Shares(
-            prefill=prefill,
-            decode=decode,
-            others=others,
-            method=self.method,
-            confidence=self.confidence,
-            residual=residual,
-        )
+        return apportion(window, expected, method=self.method, confidence=self.confidence, residual=residual)
 
 
 class _Fit:
@@ -124,5 +118,5 @@ def _expect(window: Window, terms: Floats, by_tokens: Expected) -> tuple[Expecte
         ours = max(1.0, 1e3 * float(tokens.output.sum()))
         foreign = foreign / ours * (expected - idle) + idle * foreign / foreign.sum()
         return Expected(prefill=prefill, decode=decode, foreign=foreign), 0
-    residual = round(window.energy - expected / _MICRO)
+    residual = round(window.energy - expected / JOULES_PER_MICROJOULE)
     return Expected(prefill=prefill, decode=decode, foreign=foreign, idle=idle), residual

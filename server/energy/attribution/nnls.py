@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
+
+from server.energy.attribution.attribution import Flags, Floats
 
 __all__ = ["fit", "robust_fit"]
-
-Floats = npt.NDArray[np.float64]
 
 _RIDGE: Final = 1e-9
 """Of terms of length 1: two that are the same share their weight."""
@@ -44,7 +43,7 @@ def fit(rows: Floats, values: Floats) -> Floats:
 
 def robust_fit(
     rows: Floats, values: Floats, prior: Floats | None = None, *, tolerated: float = 0.0
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
+) -> tuple[Floats, Flags]:
     """The fit without outliers, and which rows it kept. `prior` are rows that should give 0, and never leave.
 
     No error up to `tolerated`, a part of the mean value, makes an outlier: where most rows fit to the last digit, the
@@ -69,7 +68,7 @@ def _anchored(rows: Floats, values: Floats, anchors: Floats) -> Floats:
     return fit(np.concatenate([rows, anchors]), np.concatenate([values, np.zeros(len(anchors))]))
 
 
-def _solve(gram: Floats, target: Floats, passive: npt.NDArray[np.bool_], before: Floats) -> Floats:
+def _solve(gram: Floats, target: Floats, passive: Flags, before: Floats) -> Floats:
     """The best with the passive terms alone, others leaving as they reach 0."""
     solution = before
     while passive.any():

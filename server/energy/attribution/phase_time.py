@@ -26,10 +26,10 @@ from server.energy.attribution.engine_time import EngineTime, EngineUseOfTime
 from server.energy.attribution.power import GROWTH, PROMPT, Power
 from server.energy.attribution.token_share import expected_by_tokens
 from server.energy.attribution.tokens import tells_times
+from server.units import JOULES_PER_MICROJOULE
 
 __all__ = ["PhaseTime"]
 
-_MICRO: Final = 1e-6
 _CONFIDENCE: Final = 0.9
 _CONFIDENCE_SHARED: Final = 0.6
 """Engines that share a device: what one uses may be laid to another."""
@@ -78,15 +78,7 @@ class PhaseTime:
             read = self._learn(device, window)
             expected, residual = _expect(device, window, read, expected)
             self.confidence = device.confidence
-        prefill, decode, others = apportion(window, expected)
-        return Shares(
-            prefill=prefill,
-            decode=decode,
-            others=others,
-            method=self.method,
-            confidence=self.confidence,
-            residual=residual,
-        )
+        return apportion(window, expected, method=self.method, confidence=self.confidence, residual=residual)
 
     def device(self, name: str) -> tuple[Power, dict[str, EngineTime]]:
         """What was learned of it, for whoever judges."""
@@ -102,9 +94,8 @@ class PhaseTime:
         for device in self._devices.values():
             time = device.engines.get(engine)
             if time is not None and device.power.fitted and time.marginal_s is not None:
-                return (
-                    (device.power.idle_watts + float(device.power.over_idle(engine)[GROWTH])) * time.marginal_s / _MICRO
-                )
+                watts = device.power.idle_watts + float(device.power.over_idle(engine)[GROWTH])
+                return watts * time.marginal_s / JOULES_PER_MICROJOULE
         return None
 
     def _learn(self, device: _Device, window: Window) -> _Read:
@@ -148,7 +139,7 @@ def _expect(device: _Device, window: Window, read: _Read, by_tokens: Expected) -
         prefill, decode = _scaled(by_tokens, busy)
     idle = power.idle_watts * max(0.0, seconds - read.covered_s)
     total = float(prefill.sum() + decode.sum()) + idle
-    residual = round(window.energy - total / _MICRO) if power.fitted and not foreign.any() else 0
+    residual = round(window.energy - total / JOULES_PER_MICROJOULE) if power.fitted and not foreign.any() else 0
     strangers = np.array([engine.foreign_millitokens for engine in window.engines], np.float64)
     if strangers.any():
         # Nobody knows when they ran, so nobody knows that the engines were idle.

@@ -10,6 +10,7 @@ import numpy as np
 from server.energy.attribution.attribution import Floats, Window
 from server.energy.attribution.history import History
 from server.energy.attribution.nnls import robust_fit
+from server.units import JOULES_PER_MICROJOULE
 
 __all__ = ["ADAPTER", "FIXED", "GROWTH", "KINDS", "LAGS", "PREFILL", "PROMPT", "Power"]
 
@@ -28,7 +29,6 @@ KINDS: Final = 5
 LAGS: Final = (0.0, 0.025, 0.05, 0.075, 0.1)
 """Seconds by which a counter may be behind: those of GPUs move every 20 to 100 ms."""
 
-_MICRO: Final = 1e-6
 _WINDOWS: Final = 600
 _LEAST_WINDOWS: Final = 8
 """With fewer there is no fit at all; a gate asks for more before the fit is trusted."""
@@ -73,7 +73,7 @@ class Power:
         seconds = window.end - window.start
         if sound and self._until == window.start and seconds > 0.0:
             rows = (rows + self._late) / seconds
-            rows[:, 0], rows[:, 1] = window.energy * _MICRO / seconds, 1.0
+            rows[:, 0], rows[:, 1] = window.energy * JOULES_PER_MICROJOULE / seconds, 1.0
             self._history.add(rows.reshape(1, -1))
             if self.windows >= _LEAST_WINDOWS and self._history.due():
                 self._fit()

@@ -32,8 +32,7 @@ class TokenShare:
         """Nothing: it knows all that it will."""
 
     def attribute(self, window: Window) -> Shares:
-        prefill, decode, others = apportion(window, expected_by_tokens(window))
-        return Shares(prefill=prefill, decode=decode, others=others, method=self.method, confidence=self.confidence)
+        return apportion(window, expected_by_tokens(window), method=self.method, confidence=self.confidence)
 
 
 def expected_by_tokens(window: Window) -> Expected:

@@ -8,7 +8,7 @@ import numpy as np
 
 from server.energy.attribution.attribution import Floats, Window
 
-__all__ = ["Tokens", "tells_times"]
+__all__ = ["Tokens", "part_within", "tells_times"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,10 +45,14 @@ def tells_times(window: Window) -> bool:
     return all(len(column) == len(requests) for column in (*columns, *counts, requests.prompt_millitokens))
 
 
-def _part(since: Floats, until: Floats, window: Window) -> Floats:
-    """Of since … until, what lies in the window; an instant lies in one wholly, what never ends in none."""
-    inside = np.maximum(0.0, np.minimum(until, window.end) - np.maximum(since, window.start))
+def part_within(since: Floats, until: Floats, window_start: float, window_end: float) -> Floats:
+    """The share of since … until that lies in the window; an instant lies wholly in one window."""
     lasting = until > since
-    instant = (window.start <= since) & (since < window.end)
-    part = np.where(lasting, inside / np.where(lasting, until - since, 1.0), instant)
-    return np.asarray(np.nan_to_num(part), np.float64)
+    inside = np.maximum(0.0, np.minimum(until, window_end) - np.maximum(since, window_start))
+    instant = (window_start <= since) & (since < window_end)
+    return np.where(lasting, inside / np.where(lasting, until - since, 1.0), instant)
+
+
+def _part(since: Floats, until: Floats, window: Window) -> Floats:
+    """What never ends lies in no window."""
+    return np.asarray(np.nan_to_num(part_within(since, until, window.start, window.end)), np.float64)
