@@ -18,7 +18,7 @@ __all__ = ["COMPILED"]
 
 COMPILED: Final = (
     *("admission", "allowance", "attempts", "auth", "budgets", "client", "drive", "forward", "limits", "line", "pace"),
-    *("passage", "path", "records", "retry", "seats", "sightings", "trace", "visit", "visits"),
+    *("passage", "path", "records", "retry", "seats", "sightings", "token_log", "trace", "visit", "visits"),
     *("grammars/event_watch", "grammars/messages_watch", "grammars/openai_watch", "grammars/responses_watch"),
     "grammars/splice",
     *("routing/first", "routing/least_outstanding", "routing/load", "routing/outstanding", "routing/plan"),

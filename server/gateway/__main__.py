@@ -32,6 +32,9 @@ __all__ = ["main"]
 
 _FIRST_TABLE: Final = Seconds(5.0)
 """Longest wait for a routing table: clients wait in the socket's queue meanwhile."""
+_COLLECT_AFTER: Final = (1_000, 10, 400)
+"""Everything waits for a collection: small ones often, of a few ms at most with thousands of streams, and a full one
+after four million objects."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,7 +61,7 @@ async def _serve(settings: GatewaySettings, options: argparse.Namespace) -> None
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     gc.collect()
-    gc.set_threshold(10_000, 20, 20)
+    gc.set_threshold(*_COLLECT_AFTER)
     gc.freeze()  # what is there now stays: no collection need look at it again
     async with worker.alive():
         telling = asyncio.create_task(_tell_ready(options.ready_fd, server, worker, begin))

@@ -9,7 +9,7 @@ import msgspec
 
 from server.errors import UpstreamFailedError
 from server.gateway.passage import Passage
-from server.gateway.records import TokenLog
+from server.gateway.token_log import TokenLog
 from server.gateway.trace import Trace
 from server.gateway.upstream.upstream import Exchange
 from server.gateway.visit import Visit

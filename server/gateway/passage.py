@@ -9,7 +9,7 @@ from server.clock import Clock
 from server.gateway.client import Client
 from server.gateway.grammars import StreamWatch
 from server.gateway.grammars.template import Template
-from server.gateway.records import TokenLog
+from server.gateway.token_log import TokenLog
 from server.gateway.upstream.splice import Splice
 from server.units import Seconds
 

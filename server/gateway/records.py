@@ -2,53 +2,24 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from math import nan
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from server.clock import Clock
+from server.gateway.token_log import TokenColumns, TokenLog
 from server.units import Seconds
-from server.wire import Batch, Candidate, RequestRecord, Source, TokenTimes, WorkerGauges
+from server.wire import Batch, RequestRecord, TokenTimes, WorkerGauges
 
-__all__ = ["Gauges", "Recorder", "TokenLog"]
+__all__ = ["Gauges", "Recorder"]
 
-_RECORDS_A_BATCH = 1000
+_RECORDS_A_BATCH: Final = 1000
+_STREAMS_AT_ONCE: Final = 500
+"""Packed in about a millisecond, in which nothing else can happen."""
 _NO_TOKENS: Final = TokenTimes()
 
 Gauges = Callable[[int], WorkerGauges]
 """What the worker is doing now; the argument is the number of records dropped."""
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class TokenLog:
-    """One stream's token arrival times that no batch has taken yet."""
-
-    id: str
-    tenant: str
-    candidate: Candidate
-    sent_at: Seconds
-    times: array[float] = field(default_factory=lambda: array("d"))
-    """Whoever watches the stream appends here."""
-    previous_at: float = nan
-    """The last time that a batch took."""
-    taken: int = 0
-    """Times that batches took."""
-
-    @property
-    def count(self) -> int:
-        """Times of the whole stream so far."""
-        return self.taken + len(self.times)
-
-    @property
-    def last_at(self) -> Seconds | None:
-        """The last of them."""
-        if self.times:
-            return Seconds(self.times[-1])
-        return Seconds(self.previous_at) if self.taken else None
 
 
 class Recorder:
@@ -62,6 +33,11 @@ class Recorder:
         self._records: list[RequestRecord] = []
         self._ended_logs: list[TokenLog] = []
         self._logs: set[TokenLog] = set()
+        self._gathering: list[TokenLog] = []
+        """Of the running streams, those that this round has still to pack."""
+        self._gathered: TokenColumns | None = None
+        self._gathered_at: Seconds | None = None
+        """When this round began: what happened before is all in its batch."""
         self._batches: deque[Batch] = deque()
         self._held = 0
         self._seq = 0
@@ -94,18 +70,35 @@ class Recorder:
         if len(self._records) >= self._cut_at:
             self.cut(even_if_empty=False)
 
+    def gather(self) -> bool:
+        """Pack the token times of some streams for the next batch; False if none are left.
+
+        There may be thousands of streams: whoever calls this lets other things happen in between, and then cuts.
+        """
+        if self._gathered_at is None:
+            self._gathered_at = self._clock.monotonic()
+            self._gathering = [log for log in self._logs if log.times]
+        logs = self._gathering[-_STREAMS_AT_ONCE:]
+        del self._gathering[-_STREAMS_AT_ONCE:]
+        self._pack(logs)
+        return bool(self._gathering)
+
     def cut(self, *, even_if_empty: bool) -> None:
         """Make a batch of all that happened since the last one; the oldest batches go when too much is held."""
-        logs = self._ended_logs
-        logs += [log for log in self._logs if log.times]
-        if not self._records and not logs and not even_if_empty:
+        while self.gather():
+            pass
+        self._pack(self._ended_logs)
+        tokens, at = self._gathered, self._gathered_at
+        assert at is not None, "gathered above"
+        self._gathered, self._gathered_at = None, None
+        if not self._records and tokens is None and not even_if_empty:
             return
         self._seq += 1
         batch = Batch(
             seq=self._seq,
-            at=self._clock.monotonic(),
+            at=at,
             records=self._records,
-            tokens=_take(logs) if logs else _NO_TOKENS,
+            tokens=tokens.packed() if tokens is not None else _NO_TOKENS,
             gauges=self._gauges(self.dropped),
         )
         self._records, self._ended_logs = [], []
@@ -136,49 +129,13 @@ class Recorder:
     def all_acknowledged(self) -> bool:
         return not self._batches
 
+    def _pack(self, logs: list[TokenLog]) -> None:
+        logs = [log for log in logs if log.times]
+        if logs:
+            if self._gathered is None:
+                self._gathered = TokenColumns()
+            self._gathered.take(logs)
+
 
 def _weight(batch: Batch) -> int:
     return max(1, len(batch.records) + len(batch.tokens.ids))
-
-
-def _take(logs: Sequence[TokenLog]) -> TokenTimes:
-    """Pack the times of these, of which each has some, and forget them.
-
-    There may be thousands, and the event loop waits: column by column costs less than stream by stream.
-    """
-    # Candidates by identity: hashing one costs more than all the rest.
-    sources = {(id(log.candidate), log.tenant): log for log in logs}
-    places = {source: place for place, source in enumerate(sources)}
-    taken = TokenTimes(
-        sources=[_source(log.candidate, log.tenant) for log in sources.values()],
-        ids=[log.id for log in logs],
-        source_of=_little(array("I", [places[id(log.candidate), log.tenant] for log in logs])),
-        counts=_little(array("I", [len(log.times) for log in logs])),
-        sent_at=_little(array("d", [log.sent_at for log in logs])),
-        previous_at=_little(array("d", [log.previous_at for log in logs])),
-        times=_little(array("d", b"".join([log.times for log in logs]))),
-    )
-    for log in logs:
-        times = log.times
-        log.previous_at = times[-1]
-        log.taken += len(times)
-        del times[:]
-    return taken
-
-
-def _source(one: Candidate, tenant: str) -> Source:
-    return Source(
-        tenant=tenant,
-        model=one.model,
-        variant=one.variant,
-        precision=one.precision,
-        adapter=one.adapter,
-        engine=one.replica,
-    )
-
-
-def _little(values: array[int] | array[float]) -> bytes:
-    """Little-endian, as the wire wants it."""
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values.tobytes()

@@ -24,7 +24,8 @@ import psutil
 
 from server.config import Config, TelemetrySettings
 from server.control.metering import Metering
-from server.gateway.records import Recorder, TokenLog
+from server.gateway.records import Recorder
+from server.gateway.token_log import TokenLog
 from server.telemetry import Exposition, LabelCaps, RequestLog, Sources
 from server.units import Seconds
 from server.wire import LENGTH_BYTES, Batch, Candidate, RequestRecord, decode_to_control, encode

@@ -19,7 +19,7 @@ from server.gateway.drive import Drive
 from server.gateway.endpoints import ENDPOINTS
 from server.gateway.grammars import StreamWatch, Usage
 from server.gateway.passage import Passage
-from server.gateway.records import TokenLog
+from server.gateway.token_log import TokenLog
 from server.gateway.upstream.connection import Connection
 from server.gateway.upstream.http1 import Http1Exchange, Http1Upstream, UpstreamLimits
 from server.gateway.upstream.pool import Pool

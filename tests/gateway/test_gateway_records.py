@@ -14,12 +14,14 @@ from server.clock import SystemClock
 from server.config.settings import GatewaySettings
 from server.gateway.bus import BusClient
 from server.gateway.grammars.openai_watch import OpenAIWatch
-from server.gateway.records import Recorder, TokenLog
+from server.gateway.records import Recorder
+from server.gateway.token_log import TokenLog
 from server.gateway.trace import Trace
 from server.gateway.worker import Identity, Worker
 from server.units import Seconds
-from server.wire import MAX_FRAME_BYTES, Ack, Hello, RequestRecord, WorkerGauges, encode
+from server.wire import MAX_FRAME_BYTES, Ack, Batch, Hello, RequestRecord, WorkerGauges, encode
 from tests.fakes.batches import unpacked
+from tests.fakes.clock import FakeClock
 from tests.fakes.control_plane import FakeControlPlane
 from tests.fakes.scripted_engine import DONE, EngineConnection, chunked, role, token, whole
 from tests.gateway.house import House, candidate
@@ -267,3 +269,43 @@ def test_a_batch_holds_every_stream_with_new_times_and_says_once_whose_they_are(
     assert heard == {"r0": ("a", [2.0, 2.5], None), "r1": ("b", [3.0, 3.5], None), "r2": ("b", [4.0, 4.5], None)}
     assert sorted(source.tenant for source in first.sources) == ["a", "b"]
     assert [(stream.id, stream.times, stream.previous_at) for stream in unpacked(second)] == [("r1", [9.0], 3.5)]
+
+
+def test_streams_gathered_in_parts_are_whole_in_one_batch_that_tells_of_all_before_the_first_part() -> None:
+    clock = FakeClock()
+    one = Recorder(max_backlog=10_000, clock=clock, gauges=gauges)
+    logs = [TokenLog(id=f"r{n}", tenant="t", candidate=candidate(), sent_at=Seconds(1.0)) for n in range(1200)]
+    for each in logs:
+        one.follow(each)
+        each.times.append(2.0)
+    began = clock.monotonic()
+    assert one.gather()
+    clock.advance(1.0)
+    for each in logs:
+        each.times.append(3.0)
+    one.unfollow(logs[0])
+    one.add(record("r0"))
+    assert one.gather()
+    one.cut(even_if_empty=True)
+    (first,) = one.after(0)
+    assert first.at == began
+    assert [each.id for each in first.records] == ["r0"]
+    seen = _times_by_id(first)
+    assert seen.keys() == {each.id for each in logs}
+    assert seen["r0"] == [2.0, 3.0]
+    assert sum(map(len, seen.values())) in (
+        1900,
+        1901,
+    )  # 500 were packed before their second came, r0 perhaps among them
+    one.cut(even_if_empty=True)
+    _, second = one.after(0)
+    both = {name: [*times, *_times_by_id(second).get(name, [])] for name, times in seen.items()}
+    assert set(map(tuple, both.values())) == {(2.0, 3.0)}
+    assert second.at == clock.monotonic()
+
+
+def _times_by_id(batch: Batch) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {}
+    for stream in unpacked(batch.tokens):
+        times.setdefault(stream.id, []).extend(stream.times)
+    return times
