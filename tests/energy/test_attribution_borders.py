@@ -83,6 +83,17 @@ def test_who_came_just_before_a_window_ended_does_not_pay_for_the_whole_iteratio
     assert amounts == pytest.approx(np.full(STREAMS, amounts.mean()), rel=0.005)
 
 
+def test_iteration_whose_arrivals_something_tore_apart_is_paid_by_all_of_it() -> None:
+    sent = 0.01 + 1e-4 * np.arange(STREAMS)
+    times = [0.1 + STEP_S * np.arange(28) + APART_S * one for one in range(STREAMS)]
+    for torn, gap in ((5, 0.5), (9, 0.35), (14, 0.3)):
+        for one in range(torn % 7 + 1, STREAMS):
+            times[one][torn] += gap * STEP_S
+    times[STREAMS - 1][9] += 0.2 * STEP_S  # in three parts
+    amounts = paid(PhaseTime(), windows(sent, times, (0.0, 1.0, 2.0), [PROMPT] * STREAMS), sent)
+    assert amounts == pytest.approx(np.full(STREAMS, amounts.mean()), rel=0.005)
+
+
 @pytest.mark.parametrize("learned", [False, True])
 def test_prompts_that_wait_together_over_the_end_of_a_window_pay_the_same(learned: bool) -> None:
     sent = np.concatenate([[0.0], 0.02 + 1e-4 * np.arange(STREAMS)])

@@ -87,7 +87,7 @@ class Track:
         before, gap = _in_stream(owner, times, weight)
         self._learn_step(gap)
         together = gap <= self._pause()
-        cluster, begun, widths = self._clusters(times)
+        cluster, begun, widths = self._clusters(times, owner, lives.first[owner])
         starts = begun
         if len(begun) and self._is_cut(window, lives, times, owner, cluster == len(begun) - 1):
             starts, cluster = begun[:-1], np.where(cluster == len(begun) - 1, -1, cluster)
@@ -130,11 +130,16 @@ class Track:
             typical = known[known >= _PAUSE * np.median(known)]
             self.step = Seconds(float(np.quantile(typical, 0.2)))
 
-    def _clusters(self, times: Floats) -> tuple[Integers, Floats, Floats]:
-        """Each arrival's cluster (-1: the last of the window before), when each began, how wide those of many are."""
+    def _clusters(self, times: Floats, owner: Integers, first: Floats) -> tuple[Integers, Floats, Floats]:
+        """Each arrival's cluster (-1: the last of the window before), when each began, how wide those of many are.
+
+        `first` is when the prompt of each arrival's stream was ready.
+        """
         if not len(times):
             return np.zeros(0, np.int64), times, times
         opens = np.diff(times, prepend=self._arrival_at) > self._pause()
+        if self.step is not None:
+            _join_halves(opens, times, owner, first, self.step)
         cluster = np.cumsum(opens) - 1
         starts = opens.nonzero()[0]
         ends = np.append(starts[1:], len(times)) - 1 if len(starts) else starts
@@ -154,6 +159,25 @@ class Track:
         until = np.minimum(end, window.end)
         kept = until > left
         return Pieces.of(window, lives, (begin, clusters, whole), (left[kept], until[kept]))
+
+
+def _join_halves(opens: Flags, times: Floats, owner: Integers, first: Floats, step: float) -> None:
+    """Join clusters that are one iteration's, in place: something on the way has slept in its middle.
+
+    An iteration has a token for each stream that decodes. So what comes within a step of a cluster that has none of its
+    streams, although all of them were decoding, belongs to it.
+    """
+    starts = opens.nonzero()[0]
+    ends = np.append(starts[1:], len(times))
+    began = times[starts]
+    root = -1
+    for place in ((np.diff(began) < step).nonzero()[0] + 1).tolist():
+        if root < 0 or opens[starts[place - 1]]:
+            root = place - 1
+        own = slice(starts[place], ends[place])
+        in_time = began[place] - began[root] < step and bool((first[own] < began[root] - _SAME).all())
+        if in_time and not np.isin(owner[own], owner[starts[root] : starts[place]]).any():
+            opens[starts[place]] = False
 
 
 def _running(lives: Lives, clusters: Floats, arrivals: int) -> int:
