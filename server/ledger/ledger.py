@@ -105,9 +105,11 @@ class Ledger:
     def post(self, finals: Sequence[RequestEnergy], postings: Mapping[Posting, Microjoules], rates: Rates) -> None:
         """Queue what requests have used, and what was posted to the accounts since the last call."""
         with self._condition:
-            if not self._writer.off:
-                self._waiting.post(finals, postings, rates, at=self._clock.wall())
-                self._condition.notify_all()
+            if self._writer.off:
+                self._waiting.energies_lost += len(finals)
+                return
+            self._waiting.post(finals, postings, rates, at=self._clock.wall())
+            self._condition.notify_all()
 
     async def flush(self, bound: Seconds) -> bool:
         """Write all that waits; False if that took too long."""
@@ -140,6 +142,7 @@ class Ledger:
             ("wattgate_ledger_rows_total", (), float(state.rows)),
             ("wattgate_ledger_waiting", (), float(state.waiting)),
             ("wattgate_ledger_lost_total", (), float(state.lost)),
+            ("wattgate_ledger_energies_lost_total", (), float(state.energies_lost)),
         )
 
     def _fails_for_long(self) -> bool:

@@ -73,5 +73,7 @@ ENERGY_METRICS: Final[tuple[Metric, ...]] = (
         "Request records that wait to be written to the ledger."),
     counter("ledger", "wattgate_ledger_lost_total", (),
         "Request records that never came into the ledger: it could not be written for too long."),
+    counter("ledger", "wattgate_ledger_energies_lost_total", (),
+        "Requests whose joules never came to their record in the ledger: it could not be written for too long."),
 )
 # fmt: on

@@ -17,7 +17,7 @@ from server.config.load import parse_config
 from server.errors import ConfigError, NoCapacityError
 from server.ledger.database import Database
 from server.units import Seconds
-from tests.fakes.batches import record, worker
+from tests.fakes.batches import record, used, worker
 from tests.fakes.clock import FakeClock
 from tests.ledger.plane import RATES, posting, running
 from tests.ledger.postgresql import PostgresqlServer
@@ -143,7 +143,7 @@ async def test_ledger_of_a_newer_program_is_left_alone_and_the_loss_counted(
         older.take(ALICE, 2, [record(), record()])
         await older.until(lambda: "newer" in str(older.ledger.state().problem))
         assert older.take(ALICE, 3, [record()])
-        older.post([], {posting(): 5}, RATES)
+        older.post([used("r1", 5)], {posting(): 5}, RATES)
         state = older.ledger.state()
         assert (state.up, state.waiting, state.lost) == (False, 0, 3)
         assert {name: value for name, _, value in older.ledger.samples()} == {
@@ -151,6 +151,7 @@ async def test_ledger_of_a_newer_program_is_left_alone_and_the_loss_counted(
             "wattgate_ledger_rows_total": 0.0,
             "wattgate_ledger_waiting": 0.0,
             "wattgate_ledger_lost_total": 3.0,
+            "wattgate_ledger_energies_lost_total": 1.0,
         }
         assert older.rows("SELECT count(*) FROM records") == [(1,)]
     assert "serving goes on" in caplog.text
