@@ -1,22 +1,27 @@
-"""Boards to JSON files, and the comparison with the committed ones."""
+"""Boards to JSON and rules to YAML, and the comparison with the committed files."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from grafana.boards import BOARDS, Board, build
+from grafana.rules import RULES
 
-__all__ = ["DASHBOARDS", "differences", "generate", "render"]
+__all__ = ["DASHBOARDS", "RULE_FILES", "differences", "generate", "render", "render_rules"]
 
 DASHBOARDS: Final = Path(__file__).parent / "dashboards"
+RULE_FILES: Final = Path(__file__).parents[1] / "deploy" / "prometheus" / "rules"
 
 _SHOWN_LINES: Final = 20
 """Of each file's difference; the rest is counted."""
+_WIDTH: Final = 1_000
+"""Of a YAML line: an expression is not broken."""
 
 
 def render(board: Board) -> str:
@@ -24,33 +29,44 @@ def render(board: Board) -> str:
     return JSONEncoder(sort_keys=True, indent=2, ensure_ascii=False).encode(build(board)) + "\n"
 
 
-def generate(folder: Path) -> list[Path]:
-    """Write every dashboard into `folder`, remove the JSON of those that are gone; gives the files written."""
-    for stray in _strays(folder):
+def render_rules(name: str) -> str:
+    """A file of rules."""
+    groups = [group.to_yaml() for group in RULES[name]]
+    text: str = yaml.safe_dump({"groups": groups}, sort_keys=False, width=_WIDTH, allow_unicode=True)
+    return f"# Generated from grafana/rules/ by `make dashboards`: do not edit.\n{text}"
+
+
+def generate(dashboards: Path, rules: Path) -> list[Path]:
+    """Write every dashboard and every file of rules, remove those that are gone; gives the files written."""
+    files = _files(dashboards, rules)
+    for stray in _strays(dashboards, rules, files):
         stray.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, board in BOARDS.items():
-        path = folder / f"{name}.json"
-        path.write_text(render(board), encoding="utf-8")
-        written.append(path)
-    return written
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return list(files)
 
 
-def differences(folder: Path) -> list[str]:
-    """What in `folder` is not what the source says, for people; empty if all is."""
-    found = [f"{stray}: no dashboard of this name exists in grafana/boards/." for stray in _strays(folder)]
-    for name, board in BOARDS.items():
-        path = folder / f"{name}.json"
+def differences(dashboards: Path, rules: Path) -> list[str]:
+    """What in the folders is not what the source says, for people; empty if all is."""
+    files = _files(dashboards, rules)
+    found = [f"{stray}: its source is gone." for stray in _strays(dashboards, rules, files)]
+    for path, text in files.items():
         if not path.exists():
             found.append(f"{path}: is missing.")
             continue
-        found.extend(_difference(path, render(board)))
+        found.extend(_difference(path, text))
     return found
 
 
-def _strays(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*.json") if path.stem not in BOARDS)
+def _files(dashboards: Path, rules: Path) -> Mapping[Path, str]:
+    boards = {dashboards / f"{name}.json": render(board) for name, board in BOARDS.items()}
+    return boards | {rules / f"{name}.yml": render_rules(name) for name in RULES}
+
+
+def _strays(dashboards: Path, rules: Path, files: Mapping[Path, str]) -> list[Path]:
+    there = [*dashboards.glob("*.json"), *rules.glob("*.yml")]
+    return sorted(path for path in there if path not in files)
 
 
 def _difference(path: Path, expected: str) -> Iterator[str]:

@@ -142,14 +142,18 @@ def test_committed_dashboards_are_what_their_source_says(capsys: pytest.CaptureF
     assert main(["check"]) == 0, capsys.readouterr().err
 
 
+def _into(folder: Path) -> list[str]:
+    return ["--folder", str(folder), "--rules", str(folder / "rules")]
+
+
 def test_check_summarises_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--folder", str(tmp_path), "generate"]) == 0
-    assert main(["--folder", str(tmp_path), "check"]) == 0
+    assert main([*_into(tmp_path), "generate"]) == 0
+    assert main([*_into(tmp_path), "check"]) == 0
     board = tmp_path / "compare.json"
     board.write_text(board.read_text().replace('"unit": "watt"', '"unit": "kwatt"'))
     (tmp_path / "gone.json").write_text("{}")
     capsys.readouterr()
-    assert main(["--folder", str(tmp_path), "check"]) == 1
+    assert main([*_into(tmp_path), "check"]) == 1
     said = capsys.readouterr().err
     assert "compare.json: 2 lines differ" in said
     assert '-          "unit": "kwatt"' in said
@@ -159,12 +163,12 @@ def test_check_summarises_what_differs(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_generate_removes_the_json_of_a_dashboard_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "gone.json").write_text("{}")
-    assert main(["--folder", str(tmp_path), "generate"]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{name}.json" for name in BOARDS)
+    assert main([*_into(tmp_path), "generate"]) == 0
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == sorted(f"{name}.json" for name in BOARDS)
 
 
 def test_a_missing_dashboard_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--folder", str(tmp_path), "check"]) == 1
+    assert main([*_into(tmp_path), "check"]) == 1
     assert "compare.json: is missing" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""The only file that writes PromQL.
+"""PromQL of the panels.
 
 A query is built from what it means (`joules_per_output_token(...)`), so that a metric or a label changes in one place.
 Rules: J/token is a ratio of sums, never a mean of ratios; a zero denominator makes the result absent; facts that stand
@@ -16,6 +16,7 @@ from typing import Final
 __all__ = [
     "ALL_VALUE",
     "ENGINE_STATES",
+    "FAILED",
     "RATE_WINDOW",
     "WHOLE_RANGE",
     "Query",
@@ -63,7 +64,7 @@ ENGINE_STATES: Final = (
 )
 """The label values of `wattgate_engine_state{state}`; a state's code is its place here, counted from 1."""
 
-_FAILED: Final = "rejected|upstream_error|upstream_timeout|truncated|internal_error"
+FAILED: Final = "rejected|upstream_error|upstream_timeout|truncated|internal_error"
 """Outcomes that are the service's fault; a client's mistake or a client that left is none."""
 
 _ENGINE: Final = 'model=~"$model",variant=~"$variant",engine=~"$engine"'
@@ -106,13 +107,13 @@ def requests_per_second(*, window: str = RATE_WINDOW) -> Query:
 def error_ratio(*, window: str = RATE_WINDOW) -> Query:
     """The share of requests that the service failed; 0 where there were requests and none failed."""
     ended = _sum(BY_CONFIGURATION, _rate("wattgate_requests_total", window=window))
-    failed = _sum(BY_CONFIGURATION, _rate("wattgate_requests_total", f'outcome=~"{_FAILED}"', window=window))
+    failed = _sum(BY_CONFIGURATION, _rate("wattgate_requests_total", f'outcome=~"{FAILED}"', window=window))
     return _by_configuration(f"({failed} or 0 * {ended}) / ({ended} > 0)")
 
 
 def refused_ratio() -> Query:
     """The share of all requests that were refused before they were routed; nothing filters it."""
-    refused = f'sum(rate(wattgate_requests_total{{variant="none",outcome=~"{_FAILED}"}}[{RATE_WINDOW}]))'
+    refused = f'sum(rate(wattgate_requests_total{{variant="none",outcome=~"{FAILED}"}}[{RATE_WINDOW}]))'
     ended = f"sum(rate(wattgate_requests_total[{RATE_WINDOW}]))"
     return Query(expr=f"({refused} or vector(0)) / ({ended} > 0)", legend="refused before routing")
 
