@@ -15,5 +15,5 @@ COMPARE: Final = Board(
         "Which configuration to serve: latency, throughput, errors, joules, memory and size of every variant side by "
         "side. The table is sorted by joules a token: its first row with a number is the cheapest."
     ),
-    rows=("configurations", "latency", "traffic", "energy", "fleet"),
+    rows=("answers", "configurations", "trade-offs", "efficiency", "latency", "traffic", "energy", "fleet"),
 )

@@ -31,6 +31,8 @@ class Lines:
     """The name of the series that stays a line while the others are stacked."""
     maximum: float | None = None
     """Where the axis ends, for values that cannot be larger."""
+    negative: bool = False
+    """Values may be below 0; else the axis begins there."""
 
     def panel(self, *, no_value: str, unit: str) -> Panel:
         legend = (
@@ -44,13 +46,14 @@ class Lines:
             TimeseriesPanel()
             .unit(unit)
             .no_value(no_value)
-            .min(0)
             .line_width(2)
             .fill_opacity(60 if self.stacked else 0)
             .show_points(VisibilityMode.NEVER)
             .legend(legend)
             .tooltip(VizTooltipOptions().mode(TooltipDisplayMode.MULTI).sort(SortOrder.DESCENDING))
         )
+        if not self.negative:
+            builder.min(0)
         if self.maximum is not None:
             builder.max(self.maximum)
         if self.stacked:

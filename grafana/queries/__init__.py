@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from grafana.queries.panels import (
-    ALL_VALUE,
-    ENGINE_STATES,
-    RATE_WINDOW,
-    WHOLE_RANGE,
-    Query,
+from grafana.queries.configurations import (
     adapter_values,
     engine_facts,
     engine_state_code,
@@ -28,6 +23,7 @@ from grafana.queries.panels import (
     variant_values,
     watts_by_account,
 )
+from grafana.queries.query import ALL_VALUE, ENGINE_STATES, RATE_WINDOW, WHOLE_RANGE, Query
 
 __all__ = [
     "ALL_VALUE",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from grafana.queries.panels import FAILED
+from grafana.queries.query import FAILED
 
 __all__ = [
     "AVAILABILITY_OBJECTIVE",
