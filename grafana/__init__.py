@@ -6,6 +6,7 @@
     queries/   the only folder that writes PromQL
     rules/     recording rules and alerts                          rules/__init__.py: RULES
     variables.py  the choices at the top of a dashboard
+    push/      brings all of it into a running Grafana             `wattgate grafana push --help`
     generate.py   boards → JSON, rules → YAML, and the comparison with what is committed
     dashboards/   the generated JSON, as deploy/prometheus/rules/ has the generated YAML; never edited by hand
 

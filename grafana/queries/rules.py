@@ -22,6 +22,7 @@ __all__ = [
     "both",
     "down",
     "failed_share",
+    "fires",
     "grows",
     "joules_per_good_request",
     "late",
@@ -119,3 +120,8 @@ def late(q: float, window: str, bound: float) -> str:
     by = "sum by (job, instance, process, le)"
     rate = f"rate(wattgate_event_loop_lag_seconds_bucket[{window}])"
     return f"histogram_quantile({q}, {by} ({rate})) > {bound:g}"
+
+
+def fires(expr: str) -> str:
+    """1 for everything that the expression of an alert finds, whatever its value is."""
+    return f"({expr}) * 0 + 1"

@@ -132,6 +132,11 @@ def write_config(folder: Path, **changes: Any) -> tuple[Path, dict[str, Any]]:
     config["gateway"] = {**config.get("gateway", {}), "port": free_port()}
     config["control"] = {**config.get("control", {}), "port": free_port()}
     config["environments"] = {"engine": str(ROOT / ".venv-engine")}
+    config |= {
+        "carbon": {"grams_per_kwh": 400},
+        "cost": {"currency": "EUR", "price_per_kwh": 0.3},
+        "budgets": [{"tenant": "*", "period": "month", "joules": 1e12}],
+    }
     for engine in config["engines"]:
         engine["checkpoint"] = str((EXAMPLE.parent / engine["checkpoint"]).resolve())
     for adapter in config["adapters"]:

@@ -22,6 +22,12 @@ pytestmark = [pytest.mark.fleet, pytest.mark.timeout(600)]
 ROUNDS = 15
 """Of load, before a query that still says nothing is silent."""
 
+SILENT = {
+    "Retries": "there is one replica of each variant: nowhere else to try",
+    "Refused for load": "this load is below every bound",
+}
+"""Panels that a healthy fleet under this load leaves empty, and why."""
+
 SPREAD = ["demo:bf16", "demo:int8", f"demo:{THIRD}", "json:bf16", f"code:{THIRD}"]
 
 
@@ -34,6 +40,13 @@ def load(fleet: Fleet, requests: int = 20) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(one, range(requests))) == {200}
+
+
+def leave_early(fleet: Fleet) -> None:
+    """A client that goes after the first token, and spares the rest."""
+    body = chat("demo:bf16", "Tell me", stream=True, ignore_eos=True, max_tokens=400)
+    with httpx.stream("POST", f"{fleet.gateway}/v1/chat/completions", json=body, timeout=60) as answer:
+        next(line for line in answer.iter_lines() if '"content":"' in line)
 
 
 def samples(fleet: Fleet) -> dict[str, list[tuple[dict[str, str], float]]]:
@@ -112,11 +125,13 @@ def test_every_query_of_every_dashboard_panel_returns_data_from_a_real_prometheu
 
         def unanswered() -> list[tuple[str, str, str]]:
             load(fleet, 10)
+            leave_early(fleet)
             return [entry for entry in queries if not has_number(prometheus.query(entry[2]))]
 
         silent: list[tuple[str, str, str]] = []
         for _ in range(ROUNDS):
-            if not (silent := unanswered()):
+            silent = [entry for entry in unanswered() if entry[1] not in SILENT]
+            if not silent:
                 break
     assert silent == []
 
