@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from server.control.admin_efficiency import add_efficiency
 from server.control.admin_keys import add_keys
 from server.control.admin_ledger import add_ledger
+from server.control.admin_runs import add_runs
 from server.control.doors import Door
+from server.control.live import Playground, add_live
 from server.control.views import energy_view, status_view
 from server.errors import BadRequestError, RequestError
 from server.telemetry.summary import summarize
@@ -61,6 +63,9 @@ def create_admin(plane: ControlPlane) -> FastAPI:
     add_keys(app, plane)
     add_ledger(app, plane.metering.ledger, clock=plane.clock, live=lambda: energy_view(plane))
     add_efficiency(app, plane.metering.efficiency)
+    add_runs(app, plane.runs, plane.clock)
+    gateway = plane.config.gateway
+    add_live(app, plane.live, Playground(gateway.url, verify=False), plane.supervisor.replicas)
     app.add_middleware(Door, keys=plane.keys, settings=plane.config.control)
     return app
 

@@ -26,10 +26,13 @@ from server.control.doors import guarded_kinds
 from server.control.key_book import KeyBook
 from server.control.keys import KeyStore, store_path
 from server.control.limits import Leases
+from server.control.live import Feed, FeedSources
 from server.control.metering import Metering
 from server.control.occupancy import Occupancy
 from server.control.routing_table import Placement, RoutingRules, build_snapshot
+from server.control.runs import Runs, runs_path
 from server.control.supervisor import Supervisor
+from server.control.views import carbon_view, status_view
 from server.fleet import EngineState
 from server.loop_lag import LoopLag
 from server.telemetry.exporter import Exposition
@@ -86,19 +89,31 @@ class ControlPlane:
         self.metering = Metering(
             config, replicas=self.supervisor.replicas, caps=caps, clock=clock, publish=self._publish_news
         )
+        self.runs = Runs(runs_path(config.state_dir), clock)
         sources = Sources(
             traffic=self.metering.traffic,
             replicas=self.supervisor.replicas,
             version=self.version,
             energy=self.metering.energy.snapshot,
             adapters=lambda: self._loads,
-            samples=self.metering.samples,
+            samples=(*self.metering.samples, self.runs.samples),
         )
+        self.live = Feed(self._live_sources(), clock)
         self._exposition = Exposition(sources, caps=caps, clock=clock)
         self._loads: list[AdapterLoad] = []
         self._lost_lines_said = False
         self._log = RequestLog(logs / "requests.jsonl", clock)
         self._lag = LoopLag(clock)
+
+    def _live_sources(self) -> FeedSources:
+        metering = self.metering
+        return FeedSources(
+            traffic=metering.traffic.totals,
+            energy=metering.energy.snapshot,
+            status=lambda: status_view(self),
+            carbon=lambda: carbon_view(metering.carbon.now(), self.config.carbon.pue),
+            table=lambda: metering.efficiency.table(["variant"]),
+        )
 
     async def metrics(self, accept: str) -> tuple[bytes, str]:
         """The exposition and its content type, as the scraper's Accept header asks."""
@@ -136,6 +151,7 @@ class ControlPlane:
                 group.create_task(self.keys.run(), name="keys"),
                 group.create_task(self.metering.run(), name="metering"),
                 group.create_task(self._watch_lag(), name="lag"),
+                group.create_task(self.live.run(), name="live"),
                 group.create_task(server.serve(sockets=[listener]), name="admin"),
             ]
             end = await self._until_over(stop, leave)

@@ -20,6 +20,9 @@ __all__ = ["Door", "door_problems", "guarded_kinds", "is_loopback"]
 
 _OPEN_PATH: Final = "/health"
 _METRICS_PATH: Final = "/metrics"
+_PAGE: Final = "/"
+_PAGE_FILES: Final = "/live/"
+"""The live page holds no figures: it asks for a key, and the API for the figures."""
 
 
 def is_loopback(host: str) -> bool:
@@ -64,9 +67,10 @@ def _addresses(config: Config) -> tuple[tuple[str, str, KeyKind], ...]:
 class Door:
     """ASGI middleware of the control port: the `Host`, then the key.
 
-    Without an admin key the port stays open (it is on loopback then); with one everything needs it, but `/health`
-    nothing and `/metrics` a metrics key as well. The `Host` must be one of ours: a page in a browser on this machine
-    could otherwise reach the port under a name of its own that resolves to 127.0.0.1 (DNS rebinding).
+    Without an admin key the port stays open (it is on loopback then); with one everything needs it, but `/health` and
+    the files of the live page need nothing, and `/metrics` takes a metrics key as well. The `Host` must be one of ours:
+    a page in a browser on this machine could otherwise reach the port under a name of its own that resolves to
+    127.0.0.1 (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, *, keys: KeyBook, settings: ControlSettings) -> None:
@@ -87,6 +91,8 @@ class Door:
 
     def _check(self, path: str, headers: Headers) -> None:
         self._check_host(headers.get("host", ""))
+        if path == _PAGE or path.startswith(_PAGE_FILES):
+            return
         kinds = (KeyKind.ADMIN, KeyKind.METRICS) if path == _METRICS_PATH else (KeyKind.ADMIN,)
         if not self._keys.closes(*kinds):
             return

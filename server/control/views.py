@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from server.accounts import Account, EnergyPrice, Phase
+from server.carbon.intensity import Known
 from server.fleet import SERVING, EngineState, Replica
 from server.telemetry.summary import summarize
 from server.units import MICROJOULES_PER_JOULE, Seconds
@@ -14,7 +15,7 @@ from server.units import MICROJOULES_PER_JOULE, Seconds
 if TYPE_CHECKING:
     from server.control.app import ControlPlane
 
-__all__ = ["energy_view", "status_view"]
+__all__ = ["carbon_view", "energy_view", "status_view"]
 
 _CONFIGURATION = ("engine", "model", "variant", "precision", "adapter")
 
@@ -77,6 +78,13 @@ def _engine(replica: Replica, now: Seconds) -> dict[str, Any]:
         "bits_per_weight": card.bits_per_weight if card else None,
         "linear_bits_per_weight": card.linear_bits_per_weight if card else None,
     }
+
+
+def carbon_view(known: Known | None, pue: float) -> dict[str, Any] | None:
+    """What counts now; None: no intensity is known."""
+    if known is None:
+        return None
+    return {"grams_per_kwh": known.grams_per_kwh, "source": known.source, "kind": known.kind, "pue": pue}
 
 
 def energy_view(plane: ControlPlane) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from server.telemetry.spans import Spans
 from server.telemetry.workers import Workers, WorkersNow
 from server.wire import Batch, Hello, Outcome, RequestRecord
 
-__all__ = ["REQUEST_ENERGY", "Labels", "Traffic", "TrafficNow"]
+__all__ = ["REQUEST_ENERGY", "Labels", "Traffic", "TrafficNow", "TrafficTotals"]
 
 Labels = tuple[str, ...]
 """(engine, model, variant, precision, adapter), the adapter capped; counters append their own."""
@@ -57,6 +57,16 @@ class TrafficNow:
     """By metric."""
     busy: Mapping[Labels, Spans]
     """When at least one request was at an engine."""
+    workers: WorkersNow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficTotals:
+    """Sums over everything, since the control plane started."""
+
+    outcomes: Mapping[str, int]
+    """Ended requests, by outcome."""
+    output_tokens: int
     workers: WorkersNow
 
 
@@ -147,6 +157,16 @@ class Traffic:
                 busy={labels: spans.copy() for labels, spans in self._busy.items()},
                 workers=self._workers.now(),
             )
+
+    def totals(self) -> TrafficTotals:
+        """The sums alone: what is asked every second, and need not copy histograms."""
+        with self._lock:
+            self._catch_up()
+            outcomes: Counter[str] = Counter()
+            for labels, count in self._requests.items():
+                outcomes[labels[-1]] += count
+            output = sum(count for labels, count in self._tokens.items() if labels[-1] == "output")
+            return TrafficTotals(outcomes=outcomes, output_tokens=output, workers=self._workers.now())
 
     def _catch_up(self) -> None:
         """Count what was put aside."""

@@ -192,7 +192,7 @@ async def test_control_port_needs_the_admin_key_once_there_is_one(tmp_path: Path
     _, admin = await desk.book.create(NewKey(kind=KeyKind.ADMIN))
     _, other = await desk.book.create(NewKey())
     async with port(desk.book) as client:
-        for path in ("/api/status", "/metrics", "/docs"):
+        for path in ("/api/status", "/api/live", "/metrics", "/docs"):
             nobody = await client.get(path)
             assert nobody.status_code == 401
             assert nobody.headers["www-authenticate"] == "Bearer"
@@ -200,7 +200,8 @@ async def test_control_port_needs_the_admin_key_once_there_is_one(tmp_path: Path
             assert (await client.get(path, headers=bearer(other))).status_code == 401
             assert (await client.get(path, headers=bearer(admin))).status_code == 200
             assert (await client.get(path, headers={"authorization": f"bearer  {admin}"})).status_code == 200
-        assert (await client.get("/health")).status_code == 200
+        for path in ("/health", "/", "/live/live.js"):  # the page itself says nothing: it asks for the key
+            assert (await client.get(path)).status_code == 200
         assert other not in (await client.get("/api/status", headers=bearer(other))).text
 
 
@@ -210,7 +211,7 @@ async def test_metrics_key_reads_the_metrics_and_nothing_else(tmp_path: Path) ->
     key, metrics = await desk.book.create(NewKey(kind=KeyKind.METRICS))
     async with port(desk.book) as client:
         assert (await client.get("/metrics", headers=bearer(metrics))).status_code == 200
-        for path in ("/api/status", "/metrics/", "//metrics", "/metrics/../api/keys"):
+        for path in ("/api/status", "/metrics/", "/%2Fmetrics", "/metrics/../api/keys", "/live/../api/keys"):
             assert (await client.get(path, headers=bearer(metrics))).status_code == 401
         await desk.book.revoke(key.id)
         assert (await client.get("/metrics", headers=bearer(metrics))).status_code == 401
