@@ -13,7 +13,7 @@ PIP_ARGS ?=
 ENGINE ?= $(shell command -v nvidia-smi >/dev/null 2>&1 && echo cuda || echo cpu)
 ARGS ?=
 
-.PHONY: help demo test check lint types arch unit bench gpu-check probes soak energy load dashboards rules-test docs fmt clean
+.PHONY: help demo test check lint types arch unit bench gpu-check probes soak energy load load-bench dashboards rules-test page-vendor docs fmt clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-zA-Z0-9_.-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,14 @@ help: ## this list
 	@.venv-engine/bin/python $(PIP) $(PIP_ARGS) -c constraints/engine-cuda.txt vllm
 	@touch $@
 
+.venv-quant: .venv-quant/.cpu ## llm-compressor and PEFT, for GPTQ, AWQ … and for adapters
+
+.venv-quant/.cpu: constraints/quant.txt
+	@echo "installing llm-compressor and PEFT into .venv-quant (about two minutes)"
+	@test -x .venv-quant/bin/python || $(PYTHON) -m venv .venv-quant
+	@.venv-quant/bin/python $(PIP) $(PIP_ARGS) --no-compile --no-deps -r constraints/quant.txt
+	@touch $@
+
 # --- running ----------------------------------------------------------------------------------------------------------
 
 demo: .venv .venv-engine ## three real engines, a load, a comparison table (ARGS=--once: end after it)
@@ -57,7 +65,7 @@ load: .venv ## a Locust load on a running gateway (ARGS="-t 30s …")
 
 # --- proving ----------------------------------------------------------------------------------------------------------
 
-test: check .venv-engine ## everything: checks, unit tests, and end-to-end tests on real vLLM engines
+test: check .venv-engine .venv-quant ## everything: checks, unit tests, and end-to-end tests on real vLLM engines
 	@$(BIN)/python -m pytest -m 'fleet or engine_env' $(ARGS)
 
 check: lint types arch docs-check rules-test unit ## all that needs no engine
@@ -100,6 +108,9 @@ probes: .venv ## what gateways do when clients, engines and bytes misbehave (ARG
 soak: .venv ## ten minutes of bad manners and dying engines: nothing may leak (ARGS="--minutes 60")
 	@$(BIN)/python -m tests.benchmarks.soak --write $(ARGS)
 
+load-bench: .venv ## the load generator itself: on time, and seeing what arrives (ARGS=--before-others)
+	@$(BIN)/python -m tests.benchmarks.load_generator --write $(ARGS)
+
 energy: .venv/.dev .venv-engine ## joules end to end on real engines: do the books close, who pays (ARGS="--minutes 5")
 	@$(BIN)/python -m tests.benchmarks.energy --write $(ARGS)
 
@@ -107,6 +118,13 @@ energy: .venv/.dev .venv-engine ## joules end to end on real engines: do the boo
 
 dashboards: .venv ## write grafana/dashboards/*.json from their source
 	@$(BIN)/python -m grafana generate
+
+UPLOT := 1.6.32
+
+page-vendor: ## take the live page's chart library from its package (needs npm)
+	@folder=$$(mktemp -d) && cd $$folder && npm pack --silent uplot@$(UPLOT) >/dev/null && tar xzf uplot-$(UPLOT).tgz && \
+	  cp package/dist/uPlot.iife.min.js package/dist/uPlot.min.css $(CURDIR)/server/control/live/static/vendor/ && \
+	  cp package/LICENSE $(CURDIR)/server/control/live/static/vendor/uPlot.LICENSE && rm -r $$folder
 
 docs: .venv/.dev ## write docs/settings.md and docs/metrics.md from their source
 	@$(BIN)/python -m server.docs generate

@@ -1,113 +1,112 @@
-"""Sends requests over Locust's client and measures the answers."""
+"""Sends one request and measures its answer."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
 
 from gevent import GreenletExit
-from gevent.event import Event
-from gevent.pool import Group
-from geventhttpclient.response import HTTPParseError
 
-from loadgen._gateway import chat_body, headers
+from loadgen._answer import Answer
+from loadgen._connection import BrokenAnswerError, Connection
+from loadgen._gateway import headers
+from loadgen._measure import CONNECT, TIMEOUT, http_kind, record_of
+from loadgen._plan import Plan
 from loadgen._record import Record
 from loadgen._run import Job, Run
-from loadgen._stream import ChatStream
+from loadgen._stream import TRUNCATED
+from loadgen._transport import Connections
 
-__all__ = ["CONNECT", "TIMEOUT", "dispatch", "send"]
+__all__ = ["Client", "Letter"]
 
-CONNECT: Final = "connect"
-"""No answer at all: refused, reset or closed before the headers."""
-TIMEOUT: Final = "timeout"
-
-_PATH: Final = "/v1/chat/completions"
-_LINE_END: Final = b"\n"
+_OK: Final = 200
+_MESSAGE_BYTES: Final = 300
 
 
-def send(session: Any, run: Run, job: Job) -> None:
-    """One request, start to end; adds one record to `run` and one row to Locust's statistics.
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A request whose bytes are made already: nothing is left to do when it is due."""
 
-    `session` is a `FastHttpSession`. A request that the end of the run cuts off is counted as unfinished, not failed.
-    """
-    body = json.dumps(chat_body(run.plan, job.model, job.text))
-    run.in_flight += 1
-    try:
-        sent_s = run.now_s()
-        # With `stream=True` Locust's own time ends at the headers: it is overwritten below.
-        with session.post(
-            _PATH, data=body, headers=headers(run.plan), name=job.model, stream=True, catch_response=True
-        ) as answer:
-            stream, failure = _read(answer, run)
-            record = _record(run, job, stream, sent_s=sent_s, failure=failure)
+    job: Job
+    data: bytes
+
+
+class Client:
+    """All requests of one process. `report` is told of every record, once it is whole."""
+
+    def __init__(self, run: Run, connections: Connections, report: Callable[[Record], None]) -> None:
+        self._run = run
+        self._connections = connections
+        self._report = report
+        self._head = _head(run.plan, connections)
+
+    def letter(self, job: Job) -> Letter:
+        body = json.dumps(job.ask.body).encode()
+        start = f"POST {self._connections.base_path}{job.ask.endpoint} HTTP/1.1\r\n"
+        end = f"x-request-id: {job.request_id}\r\nContent-Length: {len(body)}\r\n\r\n"
+        return Letter(job, b"".join((start.encode(), self._head, end.encode(), body)))
+
+    def send(self, letter: Letter) -> None:
+        """One request, start to end; adds one record to the run.
+
+        A request that the end of the run cuts off is counted as unfinished, not failed.
+        """
+        run, job = self._run, letter.job
+        answer = Answer(streamed=job.ask.streamed, sent_s=run.now_s(), add_lag=run.receive_lag.histogram.add)
+        run.in_flight += 1
+        run.sent += 1
+        try:
+            self._exchange(letter, answer)
+            record = record_of(job, answer, open_loop=run.plan.open_loop)
             run.records.append(record)
-            answer.request_meta["response_time"] = record.end_to_end_s * 1000
-            answer.request_meta["response_length"] = record.output_tokens or 0
-            if failure is None:
-                answer.success()
-            else:
-                answer.failure(f"{failure[0]}: {failure[1]}")
-    except GreenletExit:
-        run.unfinished += 1
-        raise
-    finally:
-        run.in_flight -= 1
+        except GreenletExit:
+            run.unfinished += 1
+            raise
+        finally:
+            run.in_flight -= 1
+        self._report(record)
+
+    def _exchange(self, letter: Letter, answer: Answer) -> None:
+        # Over a fresh connection once more where the server had closed an idle one.
+        for fresh in (False, True):
+            connection = None
+            try:
+                connection = self._connections.take(fresh=fresh)
+                self._read(connection, letter, answer)
+            except TimeoutError as exc:
+                answer.fail(TIMEOUT, str(exc) or "No answer within the time for it.", self._run.now_s())
+            except (OSError, BrokenAnswerError) as exc:
+                if connection is not None and connection.stale:
+                    continue
+                self._cut(answer, exc)
+            finally:
+                if connection is not None:
+                    self._connections.give_back(connection)
+            return
+
+    def _read(self, connection: Connection, letter: Letter, answer: Answer) -> None:
+        try:
+            connection.exchange(letter.data, answer.take)
+        finally:
+            answer.end(connection.status)
+        if answer.status is not None and answer.status != _OK:
+            message = answer.body[:_MESSAGE_BYTES].decode("utf-8", errors="replace")
+            answer.fail(http_kind(answer.status), message, answer.ended_s)
+
+    def _cut(self, answer: Answer, exc: Exception) -> None:
+        at_s = self._run.now_s()
+        if answer.status is None:
+            answer.fail(CONNECT, str(exc), at_s)
+        elif answer.status != _OK:
+            answer.fail(http_kind(answer.status), str(exc), at_s)
+        elif answer.stream is None:
+            answer.fail(TRUNCATED, str(exc), at_s)
+        # A stream that lacks its [DONE] says so itself.
 
 
-def dispatch(session: Any, run: Run, stopping: Event) -> None:
-    """Open loop: send every request when it is due, until the schedule ends or `stopping` is set; then drain."""
-    under_way = Group()
-    try:
-        for job in run.jobs():
-            if stopping.wait(max(0.0, job.scheduled_s - run.now_s())):
-                break
-            if len(under_way) >= run.plan.max_in_flight:
-                run.dropped += 1
-            else:
-                under_way.spawn(send, session, run, job)
-        under_way.join()
-    finally:
-        under_way.kill()
-
-
-def _read(answer: Any, run: Run) -> tuple[ChatStream, tuple[str, str] | None]:
-    stream = ChatStream()
-    if answer.status_code != 200:
-        return stream, _refusal(answer)
-    try:
-        # Not `iter_lines`: it waits for a full block, and TTFT would be that of the block's last token.
-        # Read to the very end, not to [DONE]: only then the connection can serve again.
-        while line := answer.stream.readline(_LINE_END):
-            stream.feed(line, run.now_s())
-    except TimeoutError as exc:
-        return stream, (TIMEOUT, str(exc) or "The server fell silent within the answer.")
-    except (HTTPParseError, OSError):
-        # Cut off: truncated, unless [DONE] had come before.
-        return stream, stream.failure()
-    return stream, stream.failure()
-
-
-def _refusal(answer: Any) -> tuple[str, str]:
-    error = getattr(answer, "error", None)
-    if answer.status_code == 0:
-        return (TIMEOUT if isinstance(error, TimeoutError) else CONNECT), str(error)
-    return f"http_{answer.status_code}", str(answer.text or "")[:300]
-
-
-def _record(run: Run, job: Job, stream: ChatStream, *, sent_s: float, failure: tuple[str, str] | None) -> Record:
-    return Record(
-        index=job.index,
-        model=job.model,
-        served_by=stream.served_by,
-        warm_up=job.warm_up,
-        scheduled_s=job.scheduled_s if run.plan.open_loop else sent_s,
-        sent_s=sent_s,
-        token_s=tuple(stream.token_at),
-        ended_s=stream.done_at if stream.done_at is not None else run.now_s(),
-        prompt_tokens=stream.prompt_tokens,
-        cached_tokens=stream.cached_tokens,
-        output_tokens=stream.output_tokens,
-        finish_reason=stream.finish_reason,
-        error=failure[0] if failure else None,
-        message=failure[1] if failure else None,
-    )
+def _head(plan: Plan, connections: Connections) -> bytes:
+    """What stands in the head of every request."""
+    fields = {"Host": connections.authority, "User-Agent": "wattgate-loadgen", "Accept": "*/*", **headers(plan)}
+    return "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode()

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-import httpx
-
+from loadgen._control import Control, RefusedError
 from loadgen._errors import LoadError
-from loadgen._secrets import control_headers
 
-__all__ = ["Counters", "EnergyReport", "Use", "parse_counters", "read_counters", "settled_counters"]
+__all__ = [
+    "Counters",
+    "EnergyReport",
+    "EnergyWindow",
+    "ModelEnergy",
+    "Use",
+    "counters_of",
+    "parse_counters",
+    "read_counters",
+    "settled_counters",
+]
 
-_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.25
 _MICROJOULES: Final = 1_000_000
 
@@ -63,6 +70,16 @@ class Counters:
         """Accounts less meters: 0 if energy is conserved."""
         return sum(self.account_microjoules.values()) - self.device_microjoules
 
+    def towards(self, later: Self, share: float) -> tuple[float, dict[str, float]]:
+        """Device and accounts in microjoules, at a moment between two readings: straight between them."""
+        devices = self.device_microjoules + share * (later.device_microjoules - self.device_microjoules)
+        names = {**self.account_microjoules, **later.account_microjoules}
+        accounts = {
+            name: (1 - share) * self.account_microjoules.get(name, 0) + share * later.account_microjoules.get(name, 0)
+            for name in names
+        }
+        return devices, accounts
+
     def since(self, before: Self) -> EnergyReport:
         return EnergyReport(
             uses=tuple(
@@ -90,6 +107,51 @@ class EnergyReport:
     scopes: tuple[str, ...]
     method: str | None
     confidence: float | str | None
+    window: EnergyWindow | None = None
+    """The measured window alone; None: not known."""
+    models: Mapping[str, ModelEnergy] = field(default_factory=dict)
+    """By the id that was asked for: what the ledger says of the measured requests. Empty: there is no ledger."""
+    unknown_requests: int | None = None
+    """Whole answers whose joules the ledger does not have; None: it was not asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyWindow:
+    """The steady state, by the meters: other clients' work and idle time are in it."""
+
+    start_s: float
+    end_s: float
+    device_joules: float
+    account_joules: Mapping[str, float]
+    mean_watts: float
+    output_tokens: float
+    """That arrived within it, at this load's clients."""
+    joules_per_output_token: float | None
+    """Active energy alone."""
+    joules_per_output_token_with_idle: float | None
+    """All that the devices used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEnergy:
+    """What whole, measured answers of one model id took, as attributed to each; None: unknown of some, or of all."""
+
+    requests: int
+    """With known joules."""
+    unknown: int
+    joules: float
+    prefill_joules: float
+    decode_joules: float
+    output_tokens: int
+    joules_per_request: float | None
+    joules_per_output_token: float | None
+    """Without idle."""
+    joules_per_output_token_with_idle: float | None
+    """With the idle energy of its engines in the window, shared by output tokens."""
+    co2e_grams: float | None
+    co2e_grams_per_1k_output_tokens: float | None
+    cost: float | None
+    currency: str | None
 
 
 def _less(after: Use, before: Use | None) -> Use | None:
@@ -141,14 +203,20 @@ def _use(entry: Mapping[str, Any]) -> Use:
     )
 
 
-def read_counters(control: str) -> Counters:
+def read_counters(control: str, *, token: str = "") -> Counters:
     """Raises `LoadError` with one sentence."""
+    with Control(control, token) as api:
+        return counters_of(api)
+
+
+def counters_of(api: Control) -> Counters:
+    """The same over a connection that stays open."""
     try:
-        answer = httpx.get(f"{control}/api/energy", headers=control_headers(), timeout=_TIMEOUT_S)
-        answer.raise_for_status()
-        data = answer.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as exc:
-        raise LoadError(f"The control API at {control} gives no energy ({exc}); leave --control out.") from exc
+        data = api.get_json("/api/energy")
+    except RefusedError:
+        raise
+    except LoadError as exc:
+        raise LoadError(f"{exc} It gives no energy; leave --control out.") from exc
     return parse_counters(data)
 
 
@@ -157,13 +225,14 @@ def settled_counters(
     *,
     ended_at: float,
     wait_s: float,
+    token: str = "",
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[Counters, bool]:
     """Counters once all that ended before `ended_at` (on `clock`) is attributed; False if `wait_s` was too short."""
     deadline = clock() + wait_s
     while True:
-        counters = read_counters(control)
+        counters = read_counters(control, token=token)
         age = counters.closed_until_age_s
         if counters.pending_requests == 0 and age is not None and age < clock() - ended_at:
             return counters, True

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import httpx
 
+from loadgen._calibrate import calibrate, probe_body
 from loadgen._errors import LoadError
-from loadgen._mix import Mix, parse_mix
+from loadgen._mix import Mix, mix_adapters, parse_mix
 from loadgen._plan import Plan
-from loadgen._prompts import PROBE_WORDS, Calibration, probe_text
+from loadgen._prompts import Calibration
+from loadgen._workloads import WORKLOADS
+from loadgen._workloads._workload import Endpoint
 
-__all__ = ["Prepared", "chat_body", "headers", "prepare"]
+__all__ = ["Prepared", "headers", "prepare"]
 
 _TIMEOUT_S = 30.0
 
@@ -31,7 +34,7 @@ class Prepared:
         return {
             "models": list(self.mix.models),
             "weights": list(self.mix.weights),
-            "calibrations": {id_: [c.fixed_tokens, c.tokens_a_word] for id_, c in self.calibrations.items()},
+            "calibrations": {id_: asdict(calibration) for id_, calibration in self.calibrations.items()},
             "cards": {id_: dict(card) for id_, card in self.cards.items()},
         }
 
@@ -39,10 +42,7 @@ class Prepared:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         return cls(
             mix=Mix(models=tuple(data["models"]), weights=tuple(data["weights"])),
-            calibrations={
-                id_: Calibration(fixed_tokens=fixed, tokens_a_word=slope)
-                for id_, (fixed, slope) in data["calibrations"].items()
-            },
+            calibrations={id_: Calibration(**values) for id_, values in data["calibrations"].items()},
             cards=data["cards"],
         )
 
@@ -53,68 +53,40 @@ def headers(plan: Plan) -> dict[str, str]:
     return {**sent, "Authorization": f"Bearer {plan.api_key}"} if plan.api_key else sent
 
 
-def chat_body(plan: Plan, model: str, text: str) -> dict[str, Any]:
-    """A streamed chat request with an answer of exactly `plan.output_tokens` tokens (unless it may end earlier)."""
-    return {
-        "model": model,
-        "messages": [{"role": "user", "content": text}],
-        "max_tokens": plan.output_tokens,
-        "temperature": 0,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        **({} if plan.stop_at_end else {"ignore_eos": True}),
-    }
-
-
 def prepare(plan: Plan) -> Prepared:
     """List the models, decide the mix, calibrate the prompts. Raises `LoadError` with one sentence for a person."""
     with httpx.Client(base_url=plan.host, headers=headers(plan), timeout=_TIMEOUT_S) as client:
         cards = _cards(client, plan)
-        mix = parse_mix(plan.models, list(cards))
-        for model in mix.models:
-            _refuse_too_long(plan, model, cards.get(model, {}))
-        return Prepared(
-            mix=mix,
-            calibrations={model: _calibrate(client, plan, model) for model in mix.models},
-            cards={model: cards.get(model, {}) for model in mix.models},
+        mix = mix_adapters(plan.mix_adapters, parse_mix(plan.models, list(cards)), cards)
+        found = Prepared(mix=mix, calibrations={}, cards={model: cards.get(model, {}) for model in mix.models})
+        # What is wrong with a file or a length shows before anything is sent.
+        probes = WORKLOADS[plan.workload](plan, found).probes
+        if probes is None:
+            return found
+        calibrations = calibrate(
+            mix.models,
+            found.cards,
+            lambda model, messages: _prompt_tokens(client, plan, probes.endpoint, model, messages),
+            salt=plan.salt,
+            several_messages=probes.several_messages,
         )
+        return replace(found, calibrations=calibrations)
 
 
 def _cards(client: httpx.Client, plan: Plan) -> dict[str, Mapping[str, Any]]:
     answer = _ask(client, plan, "GET", "/v1/models")
     if answer.status_code == httpx.codes.NOT_FOUND:
         return {}
-    entries = _json(answer, plan).get("data", [])
-    return {entry["id"]: entry for entry in entries if entry.get("task", "generate") == "generate"}
+    task = "embed" if plan.workload == "embeddings" else "generate"
+    return {entry["id"]: entry for entry in _json(answer, plan).get("data", []) if entry.get("task", task) == task}
 
 
-def _calibrate(client: httpx.Client, plan: Plan, model: str) -> Calibration:
-    counts = [(words, _prompt_tokens(client, plan, model, words)) for words in _probe_words(plan)]
-    return Calibration.of(counts[0], counts[1])
-
-
-def _probe_words(plan: Plan) -> Sequence[int]:
-    """Shorter than the prompts that will be sent, so that a probe never overflows a context they fit into."""
-    return min(PROBE_WORDS[0], max(1, plan.prompt_tokens // 16)), min(PROBE_WORDS[1], max(2, plan.prompt_tokens // 5))
-
-
-def _prompt_tokens(client: httpx.Client, plan: Plan, model: str, words: int) -> int:
-    body = {**chat_body(plan, model, probe_text(words, salt=plan.salt)), "max_tokens": 1, "stream": False}
-    del body["stream_options"]
-    answer = _json(_ask(client, plan, "POST", "/v1/chat/completions", body), plan)
+def _prompt_tokens(client: httpx.Client, plan: Plan, endpoint: Endpoint, model: str, messages: Sequence[str]) -> int:
+    answer = _json(_ask(client, plan, "POST", endpoint, probe_body(endpoint, model, messages)), plan)
     count = (answer.get("usage") or {}).get("prompt_tokens")
     if not isinstance(count, int):
         raise LoadError(f"{plan.host} answered for {model!r} without usage.prompt_tokens: tokens cannot be counted.")
     return count
-
-
-def _refuse_too_long(plan: Plan, model: str, card: Mapping[str, Any]) -> None:
-    longest = card.get("max_model_len")
-    if isinstance(longest, int) and plan.prompt_tokens + plan.output_tokens > longest:
-        raise LoadError(
-            f"{plan.prompt_tokens} prompt and {plan.output_tokens} output tokens do not fit into {model}'s {longest}; "
-            "lower --prompt-tokens or --output-tokens."
-        )
 
 
 def _ask(client: httpx.Client, plan: Plan, method: str, path: str, body: Any = None) -> httpx.Response:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-__all__ = ["PROBE_WORDS", "Calibration", "Prompts", "probe_text"]
+__all__ = ["VOCABULARY", "Calibration", "Prompts", "probe_text"]
 
 _TEXT: Final = """
 able about above across after again air along also always animal another answer area around away back bank base
@@ -33,8 +33,8 @@ winter wish with wonder wood word work world year young
 """
 _WORDS: Final = tuple(_TEXT.split())
 
-PROBE_WORDS: Final = (32, 160)
-"""Lengths of the two prompts whose token counts calibrate all others."""
+VOCABULARY: Final = len(_WORDS)
+"""Words there are. A text that holds each of them once has the tokens a word that all long texts have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +43,16 @@ class Calibration:
 
     fixed_tokens: float
     tokens_a_word: float
+    tokens_a_message: float = 0.0
+    """Of each message beyond the first; 0 where only one is ever sent."""
+    check_error: float | None = field(default=None, compare=False)
+    """(counted - wanted)/wanted of a third prompt, of which this knew nothing; None: none was sent."""
 
-    @classmethod
-    def of(cls, first: tuple[int, int], second: tuple[int, int]) -> Calibration:
-        """The line through two (words, prompt tokens) pairs."""
-        slope = max((second[1] - first[1]) / (second[0] - first[0]), 0.1)
-        return cls(fixed_tokens=max(first[1] - slope * first[0], 0.0), tokens_a_word=slope)
+    def tokens(self, words: int) -> float:
+        """Of a prompt of one message."""
+        return self.fixed_tokens + self.tokens_a_word * words
 
-    def words(self, prompt_tokens: int) -> int:
+    def words(self, prompt_tokens: float) -> int:
         """Words for a prompt of about that many tokens; at least one."""
         return max(1, round((prompt_tokens - self.fixed_tokens) / self.tokens_a_word))
 
@@ -59,7 +61,8 @@ class Prompts:
     """The text of every request, decided by seed, salt and its number alone.
 
     The very first words differ, so that no prefix cache can answer for the model; another salt gives other texts of
-    the same lengths.
+    the same lengths. A text is one shuffle of all words after another, not independent draws: so two texts of as many
+    words differ little in their tokens. A shorter text is the beginning of a longer one.
     """
 
     def __init__(self, *, seed: int, salt: str) -> None:
@@ -67,7 +70,9 @@ class Prompts:
 
     def text(self, index: int, words: int) -> str:
         rng = np.random.default_rng((*self._entropy, index))
-        return " ".join(_WORDS[at] for at in rng.integers(len(_WORDS), size=words))
+        shuffles = -(-words // VOCABULARY)
+        order = rng.permuted(np.tile(np.arange(VOCABULARY), (shuffles, 1)), axis=1).ravel()[:words]
+        return " ".join(map(_WORDS.__getitem__, order.tolist()))
 
 
 def probe_text(words: int, *, salt: str) -> str:

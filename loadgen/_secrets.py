@@ -8,9 +8,9 @@ from collections.abc import Mapping
 __all__ = ["control_headers", "gateway_headers"]
 
 
-def control_headers(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """For requests to the control API: the key in WATTGATE_ADMIN_KEY, if there is one."""
-    return _bearer("WATTGATE_ADMIN_KEY", environ)
+def control_headers(environ: Mapping[str, str] | None = None, *, token: str = "") -> dict[str, str]:
+    """For requests to the control API: `token`, or the key in WATTGATE_ADMIN_KEY, if there is one."""
+    return {"Authorization": f"Bearer {token}"} if token else _bearer("WATTGATE_ADMIN_KEY", environ)
 
 
 def gateway_headers(environ: Mapping[str, str] | None = None) -> dict[str, str]:

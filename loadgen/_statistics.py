@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from loadgen._histogram import Histogram
+
 __all__ = ["FLOORS", "Distribution", "percentile"]
 
 FLOORS: Final[Mapping[float, int]] = {50.0: 11, 90.0: 64, 95.0: 130, 99.0: 662, 99.9: 6636}
@@ -35,6 +37,7 @@ class Distribution:
     p90: float | None
     p95: float | None
     p99: float | None
+    p99_9: float | None
     max: float | None
 
     @classmethod
@@ -47,5 +50,29 @@ class Distribution:
             p90=percentile(ascending, 90.0),
             p95=percentile(ascending, 95.0),
             p99=percentile(ascending, 99.0),
+            p99_9=percentile(ascending, 99.9),
             max=ascending[-1] if ascending else None,
         )
+
+    @classmethod
+    def of_histogram(cls, histogram: Histogram) -> Distribution:
+        """The same of values that were only counted: percentiles within the histogram's relative error."""
+
+        def quantile(percent: float) -> float | None:
+            return histogram.quantile(percent / 100) if histogram.count >= FLOORS[percent] else None
+
+        return cls(
+            samples=histogram.count,
+            mean=histogram.mean_s,
+            p50=quantile(50.0),
+            p90=quantile(90.0),
+            p95=quantile(95.0),
+            p99=quantile(99.0),
+            p99_9=quantile(99.9),
+            max=histogram.largest_s,
+        )
+
+    @property
+    def typical(self) -> float | None:
+        """The median, or of too few samples their mean."""
+        return self.mean if self.p50 is None else self.p50

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from loadgen._arrivals._process import Times
+from loadgen._arrivals._renewal import renewal
 
 __all__ = ["Poisson"]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Poisson:
     """A Poisson process: what many independent users look like."""
 
+    def expected(self, rate_per_s: float, horizon_s: float) -> float:
+        return rate_per_s * horizon_s
+
     def schedule(self, rate_per_s: float, horizon_s: float, rng: np.random.Generator) -> Times:
-        expected = rate_per_s * horizon_s
-        # Eight standard deviations over the mean: the last drawn arrival lies beyond the horizon.
-        drawn = math.ceil(expected + 8 * math.sqrt(expected) + 16)
-        times: Times = np.cumsum(rng.exponential(1 / rate_per_s, size=drawn))
-        return times[times < horizon_s]
+        return renewal(lambda n: rng.exponential(1 / rate_per_s, size=n), 1 / rate_per_s, horizon_s)

@@ -17,10 +17,16 @@ MAX_ARRIVALS: Final = 5_000_000
 
 
 class ArrivalProcess(Protocol):
-    """Says when requests are sent, whatever the server does meanwhile."""
+    """Says when requests are sent, whatever the server does meanwhile.
+
+    An implementation is a frozen dataclass; its fields made by `option` are what `--arrivals-options` may set.
+    """
+
+    def expected(self, rate_per_s: float, horizon_s: float) -> float:
+        """How many arrivals `schedule` gives on average over seeds (exact for long horizons)."""
 
     def schedule(self, rate_per_s: float, horizon_s: float, rng: np.random.Generator) -> Times:
-        """Every arrival in [0, `horizon_s`), `rate_per_s` a second on average.
+        """Every arrival in [0, `horizon_s`); what `rate_per_s` means is the process's own matter.
 
         Absolute times, made before the first request is sent, so that a slow server cannot thin them out. The same
         `rng` state gives the same schedule. `rate_per_s` and `horizon_s` are above 0.

@@ -1,4 +1,4 @@
-"""Verbs that other packages answer: `demo`, `load`, `grafana`, `quant`.
+"""Verbs that other packages answer: `demo`, `load`, `compare`, `grafana`, `quant`.
 
 The packages know nothing of one another; this command only starts them, `quant` in its own environment.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +21,9 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 _VERBS: Final = {
     "demo": "three real engines, a load, a comparison table",
     "load": "a Locust load on a gateway: the options are Locust's and loadgen's",
-    "grafana": "dashboards: generate, check",
-    "quant": "make variants of a checkpoint; runs in the engine environment",
+    "compare": "configurations under load, with intervals: variants, adapters, engine options",
+    "grafana": "dashboards and alerts: push, diff, generate, check",
+    "quant": "make variants and adapters, say what they lose and what can serve them",
 }
 
 
@@ -41,9 +43,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _argv(verb: str, rest: list[str]) -> list[str]:
     if verb == "load":
+        if find_spec("locust") is None:
+            raise StartError("Locust is not installed. Install it: pip install 'wattgate[load]'")
         return [sys.executable, "-m", "locust", "-f", str(_ROOT / "loadgen"), *rest]
     if verb == "demo":
         return [sys.executable, "-m", "loadgen._demo", *rest]
+    if verb == "compare":
+        return [sys.executable, "-m", "loadgen._compare", *rest]
     if verb == "quant":
         python = _ROOT / ".venv-engine" / "bin" / "python"
         if not python.exists():

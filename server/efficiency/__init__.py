@@ -5,7 +5,8 @@ use.py          how much of its device an engine uses (host.py: CPU · gpus.py: 
 watch.py        one engine's time, added up
 history.py      running totals, and the differences of two of them
 sampler.py      does all that once a second
-facts.py        an engine's model: work, quality (quality.py);  peaks.py: what its device can do at most
+facts.py        an engine's model: work, quality;  peaks.py: what its device can do at most
+losses.py       what the model loses against its reference, for the exposition
 groups.py       what belongs to one row
 paper.py        the six;  companions.py, utilization.py, latencies.py: what stands beside them
 ranks.py        ranks and the Pareto front

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.efficiency.quality import Quality, read_qualities
 from server.errors import CheckpointError
 from server.models.card import ModelCard
+from server.models.quality import Quality, read_qualities
 from server.models.work_model import WorkModel, work_model
 
 __all__ = ["EngineFacts", "engine_facts"]

@@ -10,7 +10,7 @@ from typing import Final
 from server.accounts import Account
 from server.efficiency.figure import Better, Figure, Measure, Section, absent, known, of_engine
 from server.efficiency.groups import Group, Member
-from server.efficiency.quality import Quality, comparable
+from server.models.quality import Quality, comparable
 from server.units import JOULES_PER_MICROJOULE
 
 __all__ = ["PAPER", "compression", "relative_quality"]

@@ -12,6 +12,7 @@ from server.efficiency.companions import COMPANIONS
 from server.efficiency.facts import EngineFacts
 from server.efficiency.figure import Figure, Measure, Section
 from server.efficiency.groups import Group, Member, Seen, groups_of, labels_of
+from server.efficiency.losses import loss_samples
 from server.efficiency.paper import PAPER
 from server.efficiency.peaks import Peaks
 from server.efficiency.ranks import PARETO_AXES, front, ranks
@@ -98,7 +99,7 @@ class Efficiency:
         }
 
     def samples(self) -> Iterator[Sample]:
-        """For the exposition: the six metrics, utilization, and FLOPs since the control plane started."""
+        """For the exposition: the six metrics, utilization, quality, and FLOPs since the control plane started."""
         sampled = self._sampler.sampled()
         for group in self._groups(ENGINE, "window", sampled):
             labels = tuple(group.labels[label] for label in ENGINE)
@@ -106,6 +107,8 @@ class Efficiency:
                 yield name, labels, _BY_KEY[key].figure(group).value
             rate = _BY_KEY["mcr_ratio"].figure(group)
             yield "wattgate_efficientllm_mcr_ratio", (*labels, rate.note or ""), rate.value
+            for member in group.members:
+                yield from loss_samples(labels, member.facts.qualities)
         for group in self._groups(CONFIGURATION, "window", sampled):
             labels = tuple(group.labels[label] for label in CONFIGURATION)
             for key, name in _GAUGES_OF_CONFIGURATIONS.items():

@@ -12,6 +12,7 @@ from typing import Final
 from server.telemetry.efficiency_metrics import EFFICIENCY_METRICS
 from server.telemetry.energy_metrics import ENERGY_METRICS
 from server.telemetry.metric import CONFIGURATION, ENGINE, Metric, counter, gauge, histogram, info
+from server.telemetry.quality_metrics import QUALITY_METRICS
 
 __all__ = ["CATALOGUE"]
 
@@ -124,8 +125,13 @@ _TABLE: Final = (
     counter("traffic", "wattgate_cancelled_tokens_spared_total", ("when",),
         "Output tokens that cancelled requests allowed (max_tokens) and that were not written: at most what leaving "
         "saved. Streams and queued requests only; of others nobody knows how many were written."),
+    gauge("load", "wattgate_load_runs_active", (),
+        "Load runs that a generator announced (POST /api/runs) and that go on."),
+    counter("load", "wattgate_load_runs_total", (),
+        "Load runs that were announced since the control plane started; GET /api/runs says which."),
     *ENERGY_METRICS,
     *EFFICIENCY_METRICS,
+    *QUALITY_METRICS,
     # latency
     histogram("latency", "wattgate_time_to_first_token_seconds", CONFIGURATION,
         "Streams: from the request's arrival at the gateway to its first content, reasoning or tool-call "

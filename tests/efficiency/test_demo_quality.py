@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.efficiency.quality import QUALITY_FILE, comparable, read_qualities
+from server.models.quality import QUALITY_FILE, comparable, read_qualities
 
 
 @pytest.mark.parametrize("name", [QUALITY_FILE, "quality.int8.json", "quality.int4.json"])

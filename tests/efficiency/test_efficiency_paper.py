@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from server.efficiency import EngineFacts
-from server.efficiency.quality import Quality
 from server.efficiency.use import Use
 from server.fleet import Replica
+from server.models.quality import Quality
 from server.units import Bytes
 from tests.efficiency.house import House, served
 from tests.fakes.batches import CARD, record, replica

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from server.efficiency import engine_facts
-from server.efficiency.quality import Quality, comparable, read_qualities
 from server.errors import CheckpointError
+from server.models.quality import Quality, comparable, read_qualities
 
 SCORE = {"metric": "perplexity", "dataset": "heldout", "value": 9.5}
 
@@ -24,7 +24,7 @@ def write(folder: Path, content: Any) -> Path:
 def test_scores_are_read_with_what_they_were_measured_on(tmp_path: Path) -> None:
     write(tmp_path, {"scores": [SCORE | {"measured_at": "2026-11-21", "window": 512}], "tool": "quant"})
     (score,) = read_qualities(tmp_path)
-    assert score == Quality(metric="perplexity", dataset="heldout", value=9.5, measured_at="2026-11-21")
+    assert score == Quality(metric="perplexity", dataset="heldout", value=9.5, measured_at="2026-11-21", window=512)
     assert (score.label, score.performance) == ("perplexity:heldout", 1 / 9.5)
 
 

@@ -19,9 +19,9 @@ from fastapi.responses import JSONResponse
 from server.cli import main
 from server.control.admin_efficiency import add_efficiency
 from server.efficiency import Efficiency, EngineFacts
-from server.efficiency.quality import Quality
 from server.efficiency.use import Use
 from server.errors import RequestError
+from server.models.quality import Quality
 from server.telemetry.families import Families
 from server.telemetry.metrics import CATALOGUE
 from server.units import Bytes

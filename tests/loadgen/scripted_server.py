@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from control_api import ledger_row
+
+from server.ledger.csv_lines import csv_lines
+from server.ledger.record_view import record_columns, record_flat
+
 FIXED_TOKENS = 7
 """Prompt tokens = FIXED_TOKENS + 2 a word."""
 
@@ -33,6 +38,10 @@ class ScriptedServer(ThreadingHTTPServer):
         """What `GET /api/status` answers."""
         self.chats: list[dict[str, Any]] = []
         """The bodies of all streamed chats."""
+        self.ledger: list[tuple[str, str]] = []
+        """Model and request id of each of them that had one."""
+        self.announced: list[dict[str, Any]] = []
+        """What was told of runs that begin or end."""
         self.probes = 0
         self.pending_requests = 0
         self.closing = threading.Event()
@@ -82,6 +91,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, self._energy())
         elif self.path == "/api/status":
             self._json(200, self.server.status)
+        elif self.path == "/metrics":
+            self._answer(200, "text/plain", b"wattgate_requests_in_flight 0\n")
+        elif self.path.startswith("/api/requests.csv"):
+            rows = (record_flat(ledger_row(id_, 1.0, engine=_engine(model))) for model, id_ in self.server.ledger)
+            self._answer(200, "text/csv", "".join(csv_lines(record_columns(), rows)).encode())
         else:
             self._json(404, {"error": {"message": "no such path"}})
 
@@ -89,12 +103,20 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self._refused():
             return
+        if self.path.startswith("/api/runs"):
+            self.server.announced.append(body)
+            self._json(201, {"id": 7})
+            return
         if not body.get("stream"):
             self.server.probes += 1
             words = len(body["messages"][0]["content"].split())
-            self._json(200, {"usage": {"prompt_tokens": FIXED_TOKENS + 2 * words, "completion_tokens": 1}})
+            choice = {"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "length"}
+            usage = {"prompt_tokens": FIXED_TOKENS + 2 * words, "completion_tokens": body["max_tokens"]}
+            self._json(200, {"model": body["model"], "choices": [choice], "usage": usage})
             return
         self.server.chats.append(body)
+        if id_ := self.headers.get("x-request-id"):
+            self.server.ledger.append((body["model"], id_))
         if body["model"] == "busy":
             self._json(429, {"error": {"message": "come back later"}})
             return
@@ -108,9 +130,11 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _json(self, status: int, data: Any) -> None:
-        body = json.dumps(data).encode()
+        self._answer(status, "application/json", json.dumps(data).encode())
+
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -159,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
             name, _, variant = id_.partition(":")
             configurations.append(
                 {
-                    "engine": f"engine-{variant}",
+                    "engine": _engine(id_),
                     "model": "demo" if name in self.server.adapters else name,
                     "variant": variant,
                     "adapter": name if name in self.server.adapters else "none",
@@ -181,3 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
             "closed_until_age_s": 0.0,
             "pending_requests": self.server.pending_requests,
         }
+
+
+def _engine(id_: str) -> str:
+    """That serves this public id."""
+    return f"engine-{id_.rpartition(':')[2]}"

@@ -12,10 +12,12 @@ from scripted_server import scripted_server
 
 from loadgen._energy import parse_counters, settled_counters
 from loadgen._errors import LoadError
+from loadgen._histogram import Histogram
 from loadgen._record import Record
 from loadgen._report import joules_by_id
+from loadgen._slo import Slo
 from loadgen._statistics import FLOORS, Distribution, percentile
-from loadgen._summary import Window, figures_of, lateness_of
+from loadgen._summary import Goodput, Window, drift_of, figures_of, histograms_of, lateness_of
 
 
 def at_least_two_beyond(percent: float, samples: int) -> float:
@@ -56,7 +58,18 @@ def test_percentiles_are_observed_values_in_order(values: list[float]) -> None:
 
 
 def test_distribution_of_nothing_says_nothing() -> None:
-    assert Distribution.of([]) == Distribution(samples=0, mean=None, p50=None, p90=None, p95=None, p99=None, max=None)
+    nothing = Distribution(samples=0, mean=None, p50=None, p90=None, p95=None, p99=None, p99_9=None, max=None)
+    assert Distribution.of([]) == Distribution.of_histogram(Histogram()) == nothing
+
+
+@given(st.lists(st.floats(1e-6, 1e3), max_size=700))
+def test_distribution_of_counted_values_has_the_same_floors_and_nearly_the_same_percentiles(
+    values: list[float],
+) -> None:
+    exact, counted = Distribution.of(values), Distribution.of_histogram(Histogram.of(values))
+    for name in ("mean", "p50", "p90", "p95", "p99", "p99_9", "max"):
+        expected = getattr(exact, name)
+        assert getattr(counted, name) == (None if expected is None else pytest.approx(expected, rel=0.01))
 
 
 def chat(index: int, sent_s: float, *, tokens: int = 4, model: str = "demo:int8", **more: Any) -> Record:
@@ -120,6 +133,77 @@ def test_models_are_kept_apart_in_the_order_of_their_first_request() -> None:
     records = [chat(1, 1.0, model="b"), chat(0, 0.0, model="a"), chat(2, 2.0, model="b")]
     figures = figures_of(records, Window(start_s=0.0, end_s=3.0))
     assert [(of.model, of.requests) for of in figures] == [("a", 1), ("b", 2)]
+
+
+def test_one_answer_without_usage_leaves_the_tokens_a_second_unknown() -> None:
+    (figures,) = figures_of([chat(0, 0.0), chat(1, 1.0, output_tokens=None)], Window(start_s=0.0, end_s=10.0))
+    assert figures.output_tokens_per_s is None
+    assert figures.without_usage == 1
+    assert figures.inter_token_latency_s.samples == 3
+    assert figures.inter_chunk_latency_s.samples == 6
+    assert figures.inter_token_latency_basis == {"one_token_a_chunk": 1, "unknown": 1}
+
+
+def test_embedding_has_no_first_token_and_no_gap_and_lacks_nothing_by_it() -> None:
+    embedding = {"endpoint": "/v1/embeddings", "streamed": False, "token_s": (), "output_tokens": None, "ended_s": 0.5}
+    (figures,) = figures_of([chat(0, 0.0, **embedding)], Window(start_s=0.0, end_s=1.0))
+    assert (figures.ok, figures.without_usage, figures.prompt_tokens) == (1, 0, 10)
+    assert figures.time_to_first_token_s.samples == figures.inter_token_latency_s.samples == 0
+    assert figures.end_to_end_s.max == 0.5
+    assert figures.output_tokens_per_s is None
+
+
+def test_whole_answer_counts_its_tokens_when_it_ends() -> None:
+    whole = chat(0, 0.0, streamed=False, token_s=(), ended_s=0.5)
+    (figures,) = figures_of([whole], Window(start_s=0.25, end_s=2.25))
+    assert figures.output_tokens_per_s == 2.0
+    assert figures.time_per_output_token_s.samples == 0
+
+
+def test_goodput_counts_only_what_keeps_every_bound_and_failures_against_it() -> None:
+    slow, failed = chat(1, 1.0, scheduled_s=0.0), chat(2, 2.0, error="http_429", message="later")
+    records = [chat(0, 0.0), slow, failed, chat(3, 3.0)]
+    (figures,) = figures_of(records, Window(start_s=0.0, end_s=10.0), slo=Slo.parse("ttft=250ms,itl=110ms"))
+    assert figures.goodput == Goodput(requests_per_s=0.2, output_tokens_per_s=0.8, attainment=0.5)
+
+
+def test_goodput_is_unknown_where_an_answer_cannot_be_judged() -> None:
+    records = [chat(0, 0.0), chat(1, 1.0, output_tokens=None)]
+    (figures,) = figures_of(records, Window(start_s=0.0, end_s=10.0), slo=Slo.parse("tpot=1s"))
+    assert figures.goodput == Goodput(requests_per_s=None, output_tokens_per_s=None, attainment=None)
+
+
+def test_stall_of_the_server_is_seconds_in_the_open_loop_tail() -> None:
+    """Due every 10 ms; from 2 s on nothing is answered for 3 s, then everything at once."""
+
+    def due(index: int) -> Record:
+        at = index / 100
+        first = at + 0.02 if at < 2.0 or at >= 5.0 else 5.02
+        return chat(index, at, tokens=1, token_s=(first,), ended_s=first)
+
+    (figures,) = figures_of([due(index) for index in range(1000)], Window(start_s=0.0, end_s=10.0))
+    assert figures.time_to_first_token_s.p50 == pytest.approx(0.02)
+    assert figures.time_to_first_token_s.p99 == pytest.approx(2.91, abs=0.02)
+
+
+def test_drift_compares_the_halves_of_the_window() -> None:
+    slower = [chat(at, float(at), token_s=(at + 0.2, at + 0.4 + 0.2 * (at >= 12)), output_tokens=2) for at in range(24)]
+    assert drift_of(slower, Window(start_s=0.0, end_s=24.0)) == pytest.approx(2.0)
+    assert drift_of(slower[:8], Window(start_s=0.0, end_s=8.0)) is None
+
+
+def test_histograms_hold_the_whole_distribution_of_whole_answers_after_the_warm_up() -> None:
+    records = [chat(0, 0.0, warm_up=True), chat(1, 1.0), chat(2, 2.0, error="truncated")]
+    found = histograms_of(records)
+    assert {name: histogram.count for name, histogram in found.items()} == {
+        "time_to_first_token_s": 1,
+        "time_to_first_token_from_sent_s": 1,
+        "inter_token_latency_s": 3,
+        "inter_chunk_latency_s": 3,
+        "time_per_output_token_s": 1,
+        "end_to_end_s": 1,
+        "end_to_end_from_sent_s": 1,
+    }
 
 
 def test_window_of_no_length_gives_no_rate() -> None:

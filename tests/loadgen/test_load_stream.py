@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loadgen._record import Record
 from loadgen._stream import EMPTY, ERROR_EVENT, MALFORMED, TRUNCATED, ChatStream
@@ -89,13 +91,14 @@ def test_reasoning_and_tool_calls_are_tokens(fields: dict[str, Any]) -> None:
 
 def test_token_counts_come_from_usage() -> None:
     stream = read((delta(content="abc"), 1.0), (USAGE, 2.0), (DONE, 2.0))
-    assert (stream.prompt_tokens, stream.cached_tokens, stream.output_tokens) == (40, 16, 3)
+    assert stream.usage is not None
+    assert (stream.usage.prompt_tokens, stream.usage.cached_tokens, stream.usage.completion_tokens) == (40, 16, 3)
     assert stream.served_by == "demo:int8"
 
 
 def test_stream_without_usage_has_unknown_counts() -> None:
     stream = read((delta(content="abc"), 1.0), (DONE, 2.0))
-    assert stream.output_tokens is None
+    assert stream.usage is None
 
 
 def test_stream_that_is_cut_in_the_middle_is_a_failure() -> None:
@@ -160,8 +163,70 @@ def test_answer_of_one_token_has_no_gap_and_no_time_per_output_token() -> None:
     assert one.time_to_first_token_s == 0.5
 
 
-def test_answer_without_usage_has_no_time_per_output_token() -> None:
-    assert record(1.0, 2.0).time_per_output_token_s is None
+def test_answer_without_usage_has_gaps_between_chunks_but_none_between_tokens() -> None:
+    one = record(1.0, 2.0)
+    assert one.time_per_output_token_s is None
+    assert one.inter_token_latencies_s == []
+    assert one.inter_chunk_latencies_s == [1.0]
+    assert one.tokens_at() == []
+
+
+def test_gaps_are_those_of_the_chunks_own_tokens_where_the_server_counts_each_chunk() -> None:
+    one = record(1.0, 2.0, 5.0, output_tokens=6, chunk_tokens=(2, 1, 3))
+    assert one.inter_token_latencies_s == [1.0, 1.0]
+    assert one.inter_chunk_latencies_s == [1.0, 3.0]
+    assert one.tokens_at() == [(1.0, 2.0), (2.0, 1.0), (5.0, 3.0)]
+    assert one.output_tokens_between(2.0, 6.0) == 4.0
+
+
+def test_more_chunks_than_tokens_say_nothing_of_tokens() -> None:
+    assert record(1.0, 2.0, 3.0, output_tokens=2).token_basis is None
+
+
+def counted(text: str, so_far: int | None) -> bytes:
+    usage = {} if so_far is None else {"usage": {"prompt_tokens": 4, "completion_tokens": so_far}}
+    return data({"choices": [{"index": 0, "delta": {"content": text}}], **usage})
+
+
+@pytest.mark.parametrize(
+    ("so_far", "expected"),
+    [((2, 3, 7), (2, 1, 4)), ((1, 2, 3), (1, 1, 1)), ((1, None, 3), None), ((1, 1, 3), None), ((None,) * 3, None)],
+)
+def test_tokens_of_each_chunk_are_known_only_if_every_chunk_counts_on(
+    so_far: tuple[int | None, ...], expected: tuple[int, ...] | None
+) -> None:
+    lines = [(counted("x", number), float(at)) for at, number in enumerate(so_far)]
+    assert read((ROLE, 0.0), *lines, (DONE, 9.0)).chunk_tokens == expected
+
+
+def test_completions_are_streams_of_text() -> None:
+    piece = data({"model": "m", "choices": [{"index": 0, "text": "a", "finish_reason": None}]})
+    empty = data({"model": "m", "choices": [{"index": 0, "text": "", "finish_reason": "stop"}]})
+    stream = read((piece, 1.0), (empty, 2.0), (DONE, 2.0))
+    assert (stream.token_at, stream.finish_reason, stream.failure()) == ([1.0], "stop", None)
+
+
+@given(st.lists(st.binary(max_size=80), max_size=8))
+def test_no_bytes_whatever_break_the_reading(lines: list[bytes]) -> None:
+    stream = read(*((b"data: " + line.replace(b"\n", b""), 1.0) for line in lines))
+    assert stream.failure() is not None or stream.done_at is not None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["choices", "delta", "usage", "content", "error", "model"]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+def test_no_json_whatever_breaks_the_reading(value: Any) -> None:
+    assert read((data(value), 1.0), (DONE, 2.0)).done_at in {None, 2.0}
 
 
 def test_tokens_outside_of_the_window_do_not_count_in_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -35,7 +36,8 @@ def locust(root: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    written: dict[str, Any] = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return written
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -123,6 +125,76 @@ def test_open_loop_sends_its_schedule_and_says_how_late_it_was(root: Path, tmp_p
     assert summary(tmp_path)["schedule_hash"]
 
 
+def test_schedule_that_ends_together_with_the_run_time_is_reported(root: Path, tmp_path: Path) -> None:
+    with scripted_server("demo:bf16") as server:
+        said = locust(
+            root,
+            *("--host", server.url, "--output", str(tmp_path), "--output-tokens", "2", "--arrivals", "constant"),
+            *("--rate", "25", "-t", "2s"),
+        )
+    assert said.returncode == 0, said.stderr
+    sent = [record["index"] for record in records(tmp_path)]
+    # What is due in the last moments comes before or after the end.
+    assert sent == list(range(len(sent)))
+    assert 0 < len(sent) <= 50
+    assert "demo:bf16" in said.stdout
+
+
+def test_open_loop_over_several_processes_is_one_schedule_with_one_beginning(root: Path, tmp_path: Path) -> None:
+    """Users are not its senders: even with one user for two workers both send their part."""
+    with scripted_server("demo:bf16") as server:
+        said = locust(
+            root,
+            *("--host", server.url, "--output", str(tmp_path), "--output-tokens", "2", "--arrivals", "constant"),
+            *("--rate", "20", "--requests", "40", "-t", "20s", "--processes", "2", "-u", "1"),
+            *("--master-bind-port", str(port := closed_port()), "--master-port", str(port)),
+        )
+    assert said.returncode == 0, said.stderr
+    sent = records(tmp_path)
+    assert summary(tmp_path)["processes"] == 2
+    assert [record["index"] for record in sent] == list(range(40))
+    assert [record["scheduled_s"] for record in sent] == pytest.approx([number / 20 for number in range(40)])
+
+
+def test_rate_beyond_the_generator_is_marked_and_says_what_was_sent(root: Path, tmp_path: Path) -> None:
+    """A bound on requests in flight stands for every reason: what was due was not sent."""
+    with scripted_server("stuck") as server:
+        said = locust(
+            root,
+            *("--host", server.url, "--output", str(tmp_path), "--rate", "50", "--arrivals", "constant"),
+            *("--max-in-flight", "3", "-t", "2s", "--stop-timeout", "1"),
+        )
+    written = summary(tmp_path)
+    assert written["unfinished"] == 3
+    assert written["dropped"] > 10
+    assert written["validity"]["rate"]["verdict"] == "invalid"
+    assert f"{written['dropped']}" in said.stdout
+
+
+def test_answers_that_are_not_streamed_have_no_first_token(root: Path, tmp_path: Path) -> None:
+    with scripted_server("demo:bf16") as server:
+        said = locust(
+            root,
+            *("--host", server.url, "--output", str(tmp_path), "--no-stream", "--requests", "20", "-t", "20s"),
+        )
+        probes = server.probes
+    assert said.returncode == 0, said.stderr
+    assert probes >= 20
+    assert {record["streamed"] for record in records(tmp_path)} == {False}
+    found = of_model(tmp_path, "demo:bf16")
+    assert (found["ok"], found["time_to_first_token_s"]["samples"]) == (20, 0)
+    assert found["end_to_end_s"]["samples"] == 20
+
+
+def test_every_request_bears_an_id_of_its_own(root: Path, tmp_path: Path) -> None:
+    with scripted_server("demo:bf16") as server:
+        locust(
+            root,
+            *("--host", server.url, "--output", str(tmp_path), "--requests", "5", "-t", "20s", "--salt", "s1"),
+        )
+    assert [record["request_id"] for record in records(tmp_path)] == [f"load-s1-{number}" for number in range(5)]
+
+
 def test_several_processes_bring_in_one_result(root: Path, tmp_path: Path) -> None:
     with scripted_server("demo:bf16") as server:
         said = locust(
@@ -164,6 +236,65 @@ def test_unreachable_host_is_one_sentence_and_status_2(root: Path, tmp_path: Pat
     assert not (tmp_path / "summary.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--api-key", "wrong"], "refuses the API key"),
+        (["--slo", "tftt=200ms"], "tftt"),
+        (["--rate", "5", "--arrivals", "gamma", "--arrivals-options", "shap=1"], "'gamma' has no option 'shap'"),
+        (["--arrivals", "gamma"], "give --rate too"),
+        (["--workload", "jsonl", "--workload-file", "missing.jsonl"], "missing.jsonl"),
+        (["--control", "http://127.0.0.1:1"], "http://127.0.0.1:1"),
+        (["--find-saturation"], "needs --slo"),
+        (["--rate", "0.0001"], "no request at all within 5 s"),
+        (["--rate", "9000000"], "shorten --run-time"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_status_2(root: Path, tmp_path: Path, options: list[str], says: str) -> None:
+    with scripted_server("demo:bf16") as server:
+        server.api_key = "right"
+        key = [] if "--api-key" in options else ["--api-key", "right"]
+        said = locust(root, "--host", server.url, "--output", str(tmp_path), "-t", "5s", *key, *options)
+    assert said.returncode == 2
+    assert says in said.stderr
+    assert "Traceback" not in said.stderr
+    assert server.chats == []
+
+
+def test_another_folder_than_the_checkout_changes_nothing(root: Path, tmp_path: Path) -> None:
+    with scripted_server("demo:bf16") as server:
+        said = subprocess.run(
+            command(root, "--headless", "--host", server.url, "--requests", "3", "-t", "20s"),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=BOUND_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    assert said.returncode == 0, said.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    asked = summary(folder)["arguments"]
+    assert (asked["workload"], asked["prompt_tokens"], asked["concurrency"]) == ("fixed", 128, 8)
+
+
+def test_search_for_saturation_shows_every_level_it_tried(root: Path, tmp_path: Path) -> None:
+    with scripted_server("demo:bf16") as server:
+        said = locust(
+            root,
+            *("--host", server.url, "--output", str(tmp_path), "--find-saturation", "--slo", "ttft=1us"),
+            *("--concurrency", "2", "--requests", "20", "-t", "3s"),
+        )
+    assert said.returncode == 0, said.stderr
+    assert "No level holds, down to 1 requests in flight." in said.stdout
+    curve = json.loads((tmp_path / "curve.json").read_text(encoding="utf-8"))
+    assert [(one["level"], one["passed"]) for one in curve["levels"]] == [(1.0, False), (2.0, False)]
+    assert (curve["axis"], curve["best"], curve["partial"]) == ("concurrency", None, False)
+    assert (tmp_path / "report.html").exists()
+    assert "0% of the requests met the SLO" in curve["levels"][0]["why"]
+    assert summary(tmp_path / "concurrency-2")["arguments"]["concurrency"] == 2
+
+
 def test_unknown_model_names_those_that_are_served(root: Path) -> None:
     with scripted_server("demo:bf16", "demo:int4") as server:
         said = locust(root, "--host", server.url, "--models", "demo:int3", "-t", "5s")
@@ -189,7 +320,38 @@ def test_interrupt_leaves_a_partial_result_that_says_so(root: Path, tmp_path: Pa
     assert "Traceback" not in err
     assert "Interrupted: the results are partial." in out
     assert summary(tmp_path)["notes"] == ["Interrupted: the results are partial."]
+    assert summary(tmp_path)["partial"] is True
     assert of_model(tmp_path, "demo:bf16")["ok"] >= 10
+
+
+def test_ctrl_c_over_several_processes_leaves_what_all_have_measured(root: Path, tmp_path: Path) -> None:
+    with scripted_server("demo:bf16") as server:
+        process = subprocess.Popen(
+            [
+                *command(root, "--headless", "--host", server.url, "--output", str(tmp_path), "--processes", "2"),
+                *("--master-bind-port", str(port := closed_port()), "--master-port", str(port)),
+            ],
+            cwd=root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            _wait_for_chats(server, 20)
+            # As a terminal does: to all of the group at once.
+            os.killpg(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=BOUND_S)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate(timeout=BOUND_S)
+    assert process.returncode == 0, err
+    assert "Interrupted: the results are partial." in out
+    written = summary(tmp_path)
+    assert (written["partial"], written["processes"]) == (True, 2)
+    assert len(records(tmp_path)) + written["unfinished"] == len(server.chats)
 
 
 def test_web_page_shows_the_options_and_starts_a_run(root: Path, tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def busy(traffic: Traffic) -> None:
 
 def from_others() -> list[tuple[str, tuple[str, ...], float]]:
     """What carbon, the ledger and efficiency say: one sample of each metric."""
-    groups = ("carbon", "ledger", "efficiency")
+    groups = ("carbon", "ledger", "efficiency", "load", "quality")
     return [(one.name, ("x",) * len(one.labels), 1.0) for one in CATALOGUE.values() if one.group in groups]
 
 
