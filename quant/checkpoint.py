@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ __all__ = ["Checkpoint", "is_linear", "open_checkpoint"]
 
 _LINEAR_LAYERS: Final = frozenset(
     {
-        *("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj"),
+        *("q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "out_proj"),
+        *("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj"),
         *("gate_proj", "up_proj", "down_proj", "gate_up_proj"),
+        *("fc1", "fc2", "w1", "w2", "w3"),
     }
 )
 _INDEX: Final = "model.safetensors.index.json"
@@ -39,10 +40,15 @@ class Checkpoint:
     def quantization(self) -> Mapping[str, Any] | None:
         """The `quantization_config`, or None for a checkpoint in floating point."""
         found: Mapping[str, Any] | None = self.config.get("quantization_config")
-        return found
+        return found if found is not None else self.config.get("compression_config")
+
+    @property
+    def size(self) -> int:
+        """Bytes of all tensors."""
+        return sum(spec.size for specs in self.files.values() for spec in specs.values())
 
     def tensors(self, file: str) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every tensor of one file in the order of its data; only one is in memory at a time."""
+        """Every tensor of one file in the order of its data, mapped into memory: pages are read when they are used."""
         with safe_open(self.folder / file, framework="pt") as reader:
             for name in self.files[file]:
                 yield name, reader.get_tensor(name)
@@ -59,19 +65,37 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise SourceError(f"There is no checkpoint directory {folder}. Check the path.")
     config = _read_json(folder / "config.json")
-    names = _file_names(folder)
+    places = _read_index(folder)
+    if places is None and not (folder / _WEIGHTS).exists():
+        raise SourceError(f"{folder} has no {_WEIGHTS}. Only safetensors checkpoints are read: convert it first.")
+    names = [_WEIGHTS] if places is None else sorted(set(places.values()))
     files = {name: read_header(folder / name) for name in names}
+    for tensor, file in (places or {}).items():
+        if tensor not in files[file]:
+            raise SourceError(f"{folder / _INDEX} says that {file} holds {tensor}, which it does not. Copy both again.")
     return Checkpoint(folder=folder, config=config, files=files)
 
 
-def _file_names(folder: Path) -> list[str]:
-    if (folder / _INDEX).exists():
-        with contextlib.suppress(AttributeError, KeyError, TypeError):
-            return sorted(set(_read_json(folder / _INDEX)["weight_map"].values()))
-        raise SourceError(f"{folder / _INDEX} has no weight_map. Copy the checkpoint again.")
-    if (folder / _WEIGHTS).exists():
-        return [_WEIGHTS]
-    raise SourceError(f"{folder} has no {_WEIGHTS}. Only safetensors checkpoints are read: convert it first.")
+def _read_index(folder: Path) -> dict[str, str] | None:
+    """Tensor → file, all of which exist; None for a checkpoint without an index."""
+    path = folder / _INDEX
+    if not path.exists():
+        return None
+    places = _read_json(path).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(_is_file_name(file) for file in places.values()):
+        raise SourceError(f"{path} has no weight_map from tensors to safetensors files. Copy the checkpoint again.")
+    missing = sorted({file for file in places.values() if not (folder / file).is_file()})
+    if missing:
+        tensor = next(name for name, file in places.items() if file == missing[0])
+        raise SourceError(
+            f"{path} names {len(missing)} files that are not there: {', '.join(missing[:5])} (with {tensor}, for one). "
+            "Copy the checkpoint again."
+        )
+    return places
+
+
+def _is_file_name(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).name == value and value.endswith(".safetensors")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

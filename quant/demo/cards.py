@@ -25,10 +25,10 @@ __all__ = ["write_cards", "write_quality"]
 _WINDOW: Final = 512
 _QUESTIONS: Final = ("What does json.dumps do?", "What is threading.Lock?", "Explain random.shuffle.", "Hello")
 _SCHEMES: Final[Mapping[str, tuple[str, Options]]] = {
-    "int8 (w8a8-int8)": ("w8a8-int8", Options()),
-    "int4 (w4a16, group 128)": ("w4a16", Options(group_size=128)),
-    "int4 (w4a16, group 64)": ("w4a16", Options(group_size=64)),
-    "int4 (w4a16, group 32)": ("w4a16", Options(group_size=32)),
+    "int8 (w8a8-int8)": ("w8a8-int8", Options(precise=True)),
+    "int4 (w4a16, group 128)": ("w4a16", Options(group_size=128, search=True)),
+    "int4 (w4a16, group 64)": ("w4a16", Options(group_size=64, search=True)),
+    "int4 (w4a16, group 32)": ("w4a16", Options(group_size=32, search=True)),
 }
 _ANSWER_IN: Final = {"json": "a JSON object", "code": "a Python stub behind its import"}
 

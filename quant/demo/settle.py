@@ -59,7 +59,7 @@ class _Rounded(nn.Module):  # type: ignore[misc, unused-ignore]  # torch is unty
     """Weight (N, K) → its int4 image, with the gradient of the identity."""
 
     def forward(self, weight: torch.Tensor) -> torch.Tensor:
-        method = W4A16()
+        method = W4A16(search=True)
         with torch.no_grad():
             step = method.dequantize(method.quantize(weight)) - weight
         return weight + step

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 
 from quant.safetensors_file import TensorSpec
 
-__all__ = ["Method", "Options"]
+__all__ = ["Method", "Options", "quantization_config"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,16 +18,25 @@ class Options:
     """What a user may choose; None: the method's own default."""
 
     group_size: int | None = None  # inputs that share a scale
+    symmetric: bool | None = None  # False: a zero point a group as well
+    search: bool | None = None  # True: of several scales the one with the least squared error
+    precise: bool | None = None  # True: scales and quotients in float32, whatever the weight's type
 
 
 class Method(Protocol):
     """Turns one weight matrix W (outputs N, inputs K) into the tensors that an engine loads, and back.
 
     A method is a frozen value without state; equal inputs give equal bytes. Cost: a few passes over the matrix, on
-    the CPU, with a few copies of it in float32 in memory.
+    the CPU, with a few copies of it in memory; whoever wants less gives a block of rows at a time.
     """
 
-    format: ClassVar[str]  # the compressed-tensors name of the layout on disk
+    @property
+    def format(self) -> str:
+        """The compressed-tensors name of the layout on disk."""
+
+    @property
+    def rows_together(self) -> int:
+        """Rows that must come in one block: blocks of a multiple of it, stacked along dimension 0, are the whole."""
 
     def layout(self, weight: TensorSpec) -> Mapping[str, TensorSpec]:
         """The tensors that replace `weight`, by the last part of their name, in the order they are written.
@@ -46,3 +55,18 @@ class Method(Protocol):
 
     def config(self, ignore: Sequence[str]) -> dict[str, Any]:
         """The `quantization_config` of config.json; `ignore` names the linear modules that stay as they are."""
+
+
+def quantization_config(
+    layout: str, weights: Mapping[str, Any], inputs: Mapping[str, Any] | None, ignore: Sequence[str]
+) -> dict[str, Any]:
+    """One scheme for all linear layers, as compressed-tensors writes it into config.json."""
+    group = {"targets": ["Linear"], "weights": dict(weights), "input_activations": inputs, "output_activations": None}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": layout,
+        "quantization_status": "compressed",
+        "ignore": list(ignore),
+        "kv_cache_scheme": None,
+        "config_groups": {"group_0": {**group, "format": layout}},
+    }

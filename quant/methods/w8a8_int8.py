@@ -1,7 +1,10 @@
 """8-bit integer weights and activations; layout `int-quantized`.
 
-On disk: `weight` int8 (N, K) and `weight_scale` float32 (N, 1), one scale an output. Activations are rounded by the
-engine, one scale a token. Source: compressed-tensors, compressors/quantized_compressors/naive_quantized.py.
+On disk: `weight` int8 (N, K) and `weight_scale` (N, 1), one scale an output. Activations are rounded by the engine, one
+scale a token. Source: compressed-tensors, compressors/naive_quantized/base.py.
+
+bf16, in which compressed-tensors computes, has 8 significant bits for quotients as for scales: rounding in
+float32 (`precise`) loses markedly less, and gives other codes than llm-compressor's.
 """
 
 from __future__ import annotations
@@ -13,60 +16,58 @@ from typing import Any, ClassVar, Final
 import torch
 
 from quant.errors import SchemeError
-from quant.methods.method import Options
+from quant.methods.method import Options, quantization_config
+from quant.methods.scales import largest, scale_of
 from quant.safetensors_file import TensorSpec
 
 __all__ = ["W8A8Int8"]
 
-_LARGEST: Final = 127  # -128 stays unused: the range is symmetric
+_SMALLEST, _LARGEST = -128, 127
+_HALF_RANGE: Final = 127.5
 
 
 @dataclass(frozen=True, slots=True)
 class W8A8Int8:
-    """Round to nearest; scale = max |w| / 127 over each output's row."""
+    """Round to nearest; scale = max |w| / 127.5 over each output's row, or, `precise`, max |w| / 127 in float32."""
 
     format: ClassVar[str] = "int-quantized"
+    rows_together: ClassVar[int] = 1
+    precise: bool = False
 
     @classmethod
     def from_options(cls, options: Options) -> W8A8Int8:
-        """Takes no group size: a scale belongs to a whole row."""
-        if options.group_size is not None:
-            raise SchemeError("Scheme w8a8-int8 has one scale a row and no groups. Leave the group size out.")
-        return cls()
+        """Takes `precise` only: a scale belongs to a whole row."""
+        if options != Options(precise=options.precise):
+            raise SchemeError(
+                "Scheme w8a8-int8 has one symmetric scale a row: no groups, no zero points, no search. "
+                "Leave group_size, symmetric and search out."
+            )
+        return cls(bool(options.precise))
 
     def layout(self, weight: TensorSpec) -> Mapping[str, TensorSpec]:
         outputs, inputs = weight.shape
-        return {"weight": TensorSpec("I8", (outputs, inputs)), "weight_scale": TensorSpec("F32", (outputs, 1))}
+        scale = TensorSpec("F32" if self.precise else weight.dtype, (outputs, 1))
+        return {"weight": TensorSpec("I8", (outputs, inputs)), "weight_scale": scale}
 
     def quantize(self, weight: torch.Tensor) -> Mapping[str, torch.Tensor]:
-        rounded, scale = _round_rows(weight.float())
-        return {"weight": rounded, "weight_scale": scale}
+        if self.precise:
+            wide = weight.float()
+            scale = scale_of(largest(wide), _LARGEST)
+            return {"weight": (wide / scale).round_().char(), "weight_scale": scale}
+        scale = scale_of(largest(weight), _HALF_RANGE)
+        return {"weight": (weight / scale).clamp_(_SMALLEST, _LARGEST).round_().char(), "weight_scale": scale}
 
     def dequantize(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """W ≈ weight · weight_scale."""
         return parts["weight"].float() * parts["weight_scale"].float()
 
     def round_activations(self, inputs: torch.Tensor) -> torch.Tensor:
-        rounded, scale = _round_rows(inputs.float())
-        return (rounded.float() * scale).to(inputs.dtype)
+        values = inputs.float()
+        scale = scale_of(largest(values), _LARGEST)  # vLLM's kernels: max |x| / 127 over a token
+        return ((values / scale).round() * scale).to(inputs.dtype)
 
     def config(self, ignore: Sequence[str]) -> dict[str, Any]:
         integers = {"num_bits": 8, "type": "int", "symmetric": True, "group_size": None}
         weights = {**integers, "strategy": "channel", "dynamic": False, "observer": "minmax"}
         inputs = {**integers, "strategy": "token", "dynamic": True, "observer": None}
-        group = {"targets": ["Linear"], "weights": weights, "input_activations": inputs, "output_activations": None}
-        return {
-            "quant_method": "compressed-tensors",
-            "format": self.format,
-            "quantization_status": "compressed",
-            "ignore": list(ignore),
-            "kv_cache_scheme": None,
-            "config_groups": {"group_0": {**group, "format": self.format}},
-        }
-
-
-def _round_rows(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """int8 values (…, K) and float32 scales (…, 1); a row of zeros gets scale 1."""
-    scale = values.abs().amax(dim=-1, keepdim=True) / _LARGEST
-    scale = scale.where(scale > 0, 1.0)
-    return (values / scale).round().clamp(-_LARGEST, _LARGEST).char(), scale
+        return quantization_config(self.format, weights, inputs, ignore)

@@ -17,11 +17,14 @@ from server.models.document import Document, read_document
 from server.models.safetensors_file import Shard, Tensor, read_shard
 from server.units import Bytes
 
-__all__ = ["LORA_KINDS", "AdapterCard", "AdapterLayer", "read_adapter"]
+__all__ = ["LORA_KINDS", "AdapterCard", "AdapterLayer", "CheckpointError", "read_adapter"]
 
 LORA_KINDS: Final = frozenset({"lora", "rslora", "dora"})
 PLAIN_INIT: Final = "default"
-_FEATURES: Final = ("lora_bias", "alora_invocation_tokens", "layer_replication", "use_bdlora", "use_qalora")
+_FEATURES: Final = (
+    *("lora_bias", "alora_invocation_tokens", "layer_replication", "use_bdlora", "use_qalora"),
+    *("arrow_config", "kasa_config", "monteclora_config"),
+)
 """Keys of `adapter_config.json` that make LoRA mean something else; false or empty, they do nothing."""
 _PREFIX: Final = "base_model.model."
 _SIDES: Final[Mapping[str, str]] = {
@@ -76,12 +79,12 @@ def read_adapter(path: Path) -> AdapterCard:
     kind = _kind(config)
     if kind in LORA_KINDS:
         _require_lora_keys(config)
-    size, shard = _read_weights(path)
+    size, shard = _read_weights(path, empty=kind not in LORA_KINDS)
     tensors = tuple(shard.tensors.values()) if shard else ()
     layers, foreign = _lora_layers(tensors) if kind in LORA_KINDS else ((), ())
     return AdapterCard(
         kind=kind,
-        rank=_rank(config),
+        rank=_rank(config, least=1 if kind in LORA_KINDS else 0),
         alpha=config.number("lora_alpha"),
         target_modules=config.texts("target_modules") or (),
         modules_to_save=config.texts("modules_to_save") or (),
@@ -107,11 +110,12 @@ def _read_config(folder: Path) -> Document:
     raise CheckpointError(f"{path}: there is no such file. Give a folder that PEFT's `save_pretrained` wrote.")
 
 
-def _read_weights(folder: Path) -> tuple[Bytes, Shard | None]:
+def _read_weights(folder: Path, *, empty: bool) -> tuple[Bytes, Shard | None]:
+    """`empty`: a file without a tensor is no error (X-LoRA keeps its own elsewhere)."""
     path = folder / "adapter_model.safetensors"
     if path.is_file():
         shard = read_shard(path)
-        if not shard.tensors:
+        if not shard.tensors and not empty:
             raise CheckpointError(f"{path}: holds no tensor. Save the adapter again.")
         return shard.size_bytes, shard
     pickled = next((file for name in ("bin", "pt") if (file := folder / f"adapter_model.{name}").is_file()), None)
@@ -143,13 +147,13 @@ def _require_lora_keys(config: Document) -> None:
         raise CheckpointError(f"{config.path}: has no {keys}. Save the adapter again with PEFT's `save_pretrained`.")
 
 
-def _rank(config: Document) -> int | None:
-    """The largest rank: `rank_pattern` sets it for single layers."""
-    ranks = [config.integer("r", least=1)]
+def _rank(config: Document, *, least: int) -> int | None:
+    """The largest rank: `rank_pattern` sets it for single layers; OFT writes 0 for none."""
+    ranks = [config.integer("r", least=least)]
     patterns = config.child("rank_pattern")
     if patterns is not None:
         ranks += [patterns.integer(key, least=1) for key in patterns.keys()]  # noqa: SIM118  # not a dict
-    return max((rank for rank in ranks if rank is not None), default=None)
+    return max((rank for rank in ranks if rank), default=None)
 
 
 def _init(config: Document) -> str:

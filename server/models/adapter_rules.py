@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from server.models.adapter import LORA_KINDS, PLAIN_INIT, AdapterCard, AdapterLayer
+from server.models.adapter_kinds import instead_of_kind
 from server.models.card import ModelCard
 from server.models.checkpoint import Checkpoint
 from server.models.device import DeviceFacts
@@ -33,29 +34,9 @@ class AdapterCase:
     device: DeviceFacts | None
 
 
-_CONVERT: Final = (
-    "convert it with `peft.save_as_lora` and measure what that loses, or merge it into the base model "
-    "(`merge_and_unload`), quantize the result if you like, and serve that as a variant."
-)
 _MERGE: Final = (
     "merge it into the base model (`merge_and_unload`), quantize the result if you like, and serve that as a variant."
 )
-_TRAIN: Final = "train a LoRA on the same data."
-_EMBED: Final = "send the learned prompt as prompt embeddings (vLLM's `enable_prompt_embeds`), or train a LoRA."
-_INSTEAD_OF_KIND: Final[Mapping[str, str]] = {
-    "loha": _CONVERT,
-    "lokr": _CONVERT,
-    "vera": _CONVERT,
-    "vblora": _CONVERT,
-    "randlora": _CONVERT,
-    "fourierft": _CONVERT,
-    "ia3": _MERGE,
-    "oft": _MERGE,
-    "boft": _MERGE,
-    "prompt_tuning": _EMBED,
-    "p_tuning": _EMBED,
-    "prefix_tuning": f"{_TRAIN[:-1]}: prefix tuning has no way into vLLM.",
-}
 _SERVED_INITS: Final = frozenset({PLAIN_INIT, "gaussian", "eva", "orthogonal", "mica", "lora_ga"})
 """Starts that leave the base model's weights alone."""
 _SAVED_WHOLE: Final = frozenset({"classifier", "score"})
@@ -66,8 +47,7 @@ def _kind(case: AdapterCase) -> Finding | None:
     kind = case.adapter.kind
     if kind in LORA_KINDS:
         return None
-    unknown = f"merge it into the base model if PEFT can (`merge_and_unload`), or {_TRAIN}"
-    return Finding(found=f"an adapter of kind {kind}", instead=_INSTEAD_OF_KIND.get(kind, unknown))
+    return Finding(found=f"an adapter of kind {kind}", instead=instead_of_kind(kind))
 
 
 def _dora(case: AdapterCase) -> Finding | None:

@@ -1,7 +1,8 @@
 """Which checkpoints vLLM cannot serve on which device.
 
-Sources: tried with vLLM 0.32 on the CPU (weight-only int8, W8A8 with adapters, int4 without AVX-512), else read in its
-kernel tables (`model_executor/kernels/linear`) and in the `get_min_capability` of its quantization schemes.
+Sources: tried with vLLM 0.32 on the CPU (weight-only int8, NVFP4, W8A8 with adapters; without AVX-512 int4, an FP8 KV
+cache, FP8 with scales of blocks and of tensors), else read in its kernel tables (`model_executor/kernels/linear`) and
+in the `get_min_capability` of its quantization schemes.
 
 For x86-64 CPUs it has a library with AVX-512 and one without; of the kernels of linear layers the second lacks
 `cpu_gemm_wna16` alone, which serves W4A16, GPTQ and AWQ.
@@ -56,6 +57,9 @@ _LEAST_CAPABILITY: Final[Mapping[str, tuple[int, int]]] = {
     "mxfp4": (8, 0),
 }
 _BF16_CAPABILITY: Final = (8, 0)
+_KV_FP8_BITS: Final = 8
+_TENSOR_SCALES_BYTES: Final = 8  # a float32 scale of the weight and one of its inputs
+_SCALE_BYTES: Final = 2  # the narrowest type a scale is stored in
 
 
 def _no_loader(case: CheckpointCase) -> Finding | None:
@@ -118,6 +122,38 @@ def _fused_shapes(checkpoint: Checkpoint) -> dict[str, tuple[int, int]]:
 def _cpu_w8a8_adapters(case: CheckpointCase) -> Finding | None:
     refused = _on_cpu(case) and case.adapters and case.card.precision == "int8"
     return Finding(found=f"{_scheme(case.card)} and an `adapters:` section") if refused else None
+
+
+def _cpu_fp8_scales(case: CheckpointCase) -> Finding | None:
+    # False, not None: unknown refuses nothing.
+    if not _on_cpu(case) or case.device.amx is not False or case.card.precision != "fp8":
+        return None
+    scales = _coarse_scales(case)
+    return (
+        Finding(found=f"{_scheme(case.card)} with a scale a {scales}, and this CPU has no `amx_tile`")
+        if scales
+        else None
+    )
+
+
+def _coarse_scales(case: CheckpointCase) -> str | None:
+    """What one FP8 scale belongs to: `tensor` or `block`; None if every output has its own, or nobody can tell."""
+    if "block" in (case.card.scheme or ""):
+        return "block"
+    quantized = [
+        (layer.weight_bytes - layer.parameters, layer.shape[0])
+        for layer in (case.checkpoint.layers.values() if case.checkpoint else ())
+        if layer.kind is LayerKind.LINEAR and layer.shape and layer.weight_bytes < 2 * layer.parameters
+    ]
+    if not quantized or any(scales >= _SCALE_BYTES * outputs for scales, outputs in quantized):
+        return None
+    return "tensor" if all(scales <= _TENSOR_SCALES_BYTES for scales, _ in quantized) else "block"
+
+
+def _cpu_fp8_kv(case: CheckpointCase) -> Finding | None:
+    without = _on_cpu(case) and case.device.avx512 is False and case.device.amx is not True
+    refused = without and case.card.kv_bits == _KV_FP8_BITS
+    return Finding(found="a `kv_cache_scheme` of 8 bits, and this CPU has no `avx512f`") if refused else None
 
 
 def _cuda_capability(case: CheckpointCase) -> Finding | None:
@@ -193,6 +229,17 @@ CPU_INT4_SHAPE: Final = Rule(
     sentence="The CPU engine's int4 kernel needs inputs (K) and fused outputs (N) that are multiples of 32.",
     instead="leave those layers out when quantizing (`ignore`), or quantize to W8A8.",
     find=_cpu_int4_shape,
+)
+CPU_FP8_SCALES: Final = Rule(
+    sentence="Without AMX the CPU engine computes with FP8 weights only if every output has a scale of its own; "
+    "with scales of blocks or of whole tensors it dies.",
+    instead="quantize with FP8_DYNAMIC (a scale an output), or serve this variant on a GPU or on a CPU with AMX.",
+    find=_cpu_fp8_scales,
+)
+CPU_FP8_KV: Final = Rule(
+    sentence="On an x86-64 CPU vLLM keeps an FP8 key-value cache only with AVX-512 or AMX.",
+    instead="serve the variant without KV-cache scales here, or this one on a GPU or on a CPU with AVX-512.",
+    find=_cpu_fp8_kv,
 )
 CPU_W8A8_ADAPTERS: Final = Rule(
     sentence="A W8A8 engine on the CPU dies when it is started with adapters.",

@@ -28,6 +28,8 @@ CHECKPOINT_RULES: Final[Mapping[str, Rule[CheckpointCase]]] = {
     "cpu-weight-only-fp8": of_checkpoints.CPU_WEIGHT_ONLY_FP8,
     "cpu-int4-avx512": of_checkpoints.CPU_INT4_AVX512,
     "cpu-int4-shape": of_checkpoints.CPU_INT4_SHAPE,
+    "cpu-fp8-scales": of_checkpoints.CPU_FP8_SCALES,
+    "cpu-fp8-kv": of_checkpoints.CPU_FP8_KV,
     "cpu-w8a8-adapters": of_checkpoints.CPU_W8A8_ADAPTERS,
     "cuda-capability": of_checkpoints.CUDA_CAPABILITY,
     "cuda-bf16": of_checkpoints.CUDA_BF16,

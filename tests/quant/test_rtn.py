@@ -188,7 +188,7 @@ def test_source_that_is_cut_short_is_refused(quant: Quant, checkpoint: Path, tmp
 
 def test_unknown_scheme_lists_the_known_ones(quant: Quant, checkpoint: Path, tmp_path: Path) -> None:
     message = refused(quant, checkpoint, tmp_path / "out", "--scheme", "w3a3")
-    assert "w8a8-int8, w4a16" in message
+    assert "w8a8-int8, w4a16, fp8-dynamic, fp8-block" in message
 
 
 def test_group_size_that_does_not_divide_names_the_layer_and_what_fits(
