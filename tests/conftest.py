@@ -29,6 +29,15 @@ def engine_python() -> Path:
     return python
 
 
+@pytest.fixture(scope="session")
+def quant_env() -> Path:
+    """The Python of the quant environment (llm-compressor, PEFT, torch)."""
+    python = ROOT / ".venv-quant" / "bin" / "python"
+    if not python.exists():
+        pytest.fail("There is no quant environment: run `make .venv-quant`.")
+    return python
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """Coroutine tests (`@pytest.mark.anyio`) run on asyncio."""

@@ -10,7 +10,8 @@ import pytest
 from server.config import Config, EngineSettings, load_config
 from server.control.preflight import preflight
 
-EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "deploy" / "examples").glob("*.yaml"))
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "examples"
+EXAMPLES = sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("plans/*-gateway.yaml")])
 ALL_EXAMPLES = [pytest.param(path, id=path.stem) for path in EXAMPLES]
 
 
