@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from server.config import Config, EngineSettings
@@ -20,13 +20,14 @@ from server.units import Bytes
 
 __all__ = [
     "CPUINFO",
+    "CpuAbilities",
     "Gpu",
     "Place",
+    "cpu_abilities",
     "facts_of",
     "find_gpus",
     "gpu_memory_of",
     "gpu_shares",
-    "has_avx512",
     "place_engines",
 ]
 
@@ -182,21 +183,29 @@ def gpu_shares(config: Config, places: Sequence[Place]) -> list[float | None]:
     return shares
 
 
-def has_avx512(cpuinfo: Path = CPUINFO) -> bool | None:
-    """Whether this x86-64 CPU has AVX-512; None: another architecture (its abilities have other names), or unknown."""
+class CpuAbilities(NamedTuple):
+    """What an x86-64 CPU can; None: another architecture (its abilities have other names), or unknown."""
+
+    avx512: bool | None = None
+    amx: bool | None = None
+
+
+def cpu_abilities(cpuinfo: Path = CPUINFO) -> CpuAbilities:
+    """Of this machine."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return None
+        return CpuAbilities()
     flags = (line.partition(":")[2].split() for line in lines if line.startswith("flags"))
     first = next(flags, None)
-    return None if first is None else "avx512f" in first
+    return CpuAbilities() if first is None else CpuAbilities(avx512="avx512f" in first, amx="amx_tile" in first)
 
 
-def facts_of(settings: EngineSettings, place: Place, gpus: Sequence[Gpu], *, avx512: bool | None) -> DeviceFacts:
+def facts_of(settings: EngineSettings, place: Place, gpus: Sequence[Gpu], *, cpu: CpuAbilities) -> DeviceFacts:
     """What the rules must know of an engine's device."""
     if place.kind != "gpu":
-        return DeviceFacts(kind="cpu", avx512=avx512 if place.kind == "cpu" else None)
+        able = cpu if place.kind == "cpu" else CpuAbilities()
+        return DeviceFacts(kind="cpu", avx512=able.avx512, amx=able.amx)
     used = [gpu for gpu in gpus if gpu.index in place.gpus]
     known = [gpu.memory_bytes for gpu in used if gpu.memory_bytes is not None]
     offload = int((settings.options.cpu_offload_gb or 0) * _BYTES_PER_GIB) * len(used)

@@ -13,7 +13,7 @@ from server.carbon import problems as carbon_problems
 from server.clock import SystemClock
 from server.config import AdapterSettings, Config, GatewaySettings
 from server.control.cores import allowed_cores
-from server.control.devices import CPUINFO, find_gpus, has_avx512
+from server.control.devices import CPUINFO, cpu_abilities, find_gpus
 from server.control.doors import door_problems
 from server.control.resolve import Resolved, resolve_engines
 from server.control.routing_table import check_namespace
@@ -54,7 +54,7 @@ def preflight(
     """
     environ = os.environ if environ is None else environ  # noqa: TID251  # for the keys that `api_key_env` names
     allowed, gpus = allowed_cores(launcher_pid), find_gpus(environ)
-    resolved = resolve_engines(config, allowed=allowed, gpus=gpus, avx512=has_avx512(cpuinfo))
+    resolved = resolve_engines(config, allowed=allowed, gpus=gpus, cpu=cpu_abilities(cpuinfo))
     problems = [
         *_engine_problems(resolved.values()),
         *_namespace_problems(config, resolved.values()),

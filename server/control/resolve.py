@@ -10,7 +10,7 @@ from typing import Final
 
 from server.config import Config, EngineSettings
 from server.control.cores import CoreWish, parse_cores, plan_cores
-from server.control.devices import Gpu, Place, facts_of, gpu_shares, place_engines
+from server.control.devices import CpuAbilities, Gpu, Place, facts_of, gpu_shares, place_engines
 from server.engines import ENGINES, StartSpec
 from server.engines.launchers import LAUNCHERS
 from server.errors import CheckpointError, IncompatibleError
@@ -91,11 +91,11 @@ class Resolved:
 
 
 def resolve_engines(
-    config: Config, *, allowed: frozenset[int], gpus: Sequence[Gpu], avx512: bool | None
+    config: Config, *, allowed: frozenset[int], gpus: Sequence[Gpu], cpu: CpuAbilities
 ) -> dict[str, Resolved]:
     """Every engine by name, in the configuration's order. Reads checkpoints' headers (milliseconds), starts nothing.
 
-    `avx512`: see `devices.has_avx512`.
+    `cpu`: see `devices.cpu_abilities`.
 
     What is wrong with one engine stands in its `problem`; nothing is raised.
     """
@@ -109,7 +109,7 @@ def resolve_engines(
     shares = gpu_shares(config, places)
     resolved: dict[str, Resolved] = {}
     for settings, place, share in zip(config.engines, places, shares, strict=True):
-        engine = _resolve(settings, place, facts_of(settings, place, gpus, avx512=avx512))
+        engine = _resolve(settings, place, facts_of(settings, place, gpus, cpu=cpu))
         engine = dataclasses.replace(
             engine,
             cores=plan.engines.get(settings.name, frozenset()),

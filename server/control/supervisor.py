@@ -15,7 +15,7 @@ from server.clock import Clock
 from server.config import Config
 from server.control.board import Board
 from server.control.cores import allowed_cores
-from server.control.devices import Gpu, find_gpus, has_avx512
+from server.control.devices import Gpu, cpu_abilities, find_gpus
 from server.control.life import Life, Surroundings, Wish
 from server.control.memory import MemoryBudget
 from server.control.preflight import available_memory
@@ -56,7 +56,7 @@ class Supervisor:
         environ = os.environ if environ is None else environ  # noqa: TID251  # for `api_key_env` and the GPUs offered
         gpus = find_gpus(environ) if gpus is None else gpus
         self._gpus = gpus
-        self._resolved = resolve_engines(config, allowed=allowed_cores(launcher_pid), gpus=gpus, avx512=has_avx512())
+        self._resolved = resolve_engines(config, allowed=allowed_cores(launcher_pid), gpus=gpus, cpu=cpu_abilities())
         self._board = Board((_row(engine, clock) for engine in self._resolved.values()), clock)
         self._announce = announce
         self._around = Surroundings(
@@ -146,7 +146,7 @@ class Supervisor:
     async def make_way(self, config: Config) -> list[str]:
         """End, once their requests have ended, the engines that `config` has not, or has otherwise; says which."""
         wanted = resolve_engines(
-            config, allowed=allowed_cores(self._around.launcher_pid), gpus=self._gpus, avx512=has_avx512()
+            config, allowed=allowed_cores(self._around.launcher_pid), gpus=self._gpus, cpu=cpu_abilities()
         )
         leaving = []
         for name, life in self._lives.items():

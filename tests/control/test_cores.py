@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from server.config import Config
 from server.control.cores import CoreWish, gateway_cores, parse_cores, plan_cores
-from server.control.devices import Gpu, facts_of, gpu_shares, place_engines
+from server.control.devices import CpuAbilities, Gpu, facts_of, gpu_shares, place_engines
 from server.units import Bytes
 
 CORES = st.frozensets(st.integers(0, 63), min_size=1, max_size=32)
@@ -109,14 +109,14 @@ def test_engines_that_share_a_gpu_share_its_memory_unless_told_otherwise():
 
 def test_facts_of_several_gpus_are_the_oldest_ones_and_the_sum():
     two = config({"device": "gpu:0,1", "options": {"cpu_offload_gb": 0}})
-    facts = facts_of(two.engines[0], place_engines(two, gpus(2))[0], gpus(2), avx512=False)
+    facts = facts_of(two.engines[0], place_engines(two, gpus(2))[0], gpus(2), cpu=CpuAbilities(avx512=False))
     assert (facts.kind, facts.compute_capability, facts.memory_bytes) == ("cuda", (8, 0), 2000)
     assert facts.avx512 is None
 
 
 def test_facts_of_the_cpu_are_its_abilities():
     one = config({})
-    facts = facts_of(one.engines[0], place_engines(one, [])[0], [], avx512=False)
+    facts = facts_of(one.engines[0], place_engines(one, [])[0], [], cpu=CpuAbilities(avx512=False))
     assert (facts.kind, facts.avx512) == ("cpu", False)
 
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from server.control.devices import find_gpus, gpu_memory_of, has_avx512
+from server.control.devices import CpuAbilities, cpu_abilities, find_gpus, gpu_memory_of
 
 
 class NoPermissionError(Exception):
@@ -103,8 +103,8 @@ def test_memory_is_that_of_the_processes_on_their_gpus() -> None:
 )
 def test_avx512_is_read_from_the_flags_that_only_x86_has(tmp_path: Path, text: str, found: bool | None) -> None:
     (tmp_path / "cpuinfo").write_text(text)
-    assert has_avx512(tmp_path / "cpuinfo") is found
+    assert cpu_abilities(tmp_path / "cpuinfo").avx512 is found
 
 
 def test_avx512_is_unknown_where_nothing_says_it(tmp_path: Path) -> None:
-    assert has_avx512(tmp_path / "cpuinfo") is None
+    assert cpu_abilities(tmp_path / "cpuinfo") == CpuAbilities()

@@ -138,7 +138,7 @@ def test_an_adapter_that_keeps_the_rule_is_not(tmp_path, slug, index):
 @pytest.mark.parametrize(
     ("kind", "instead"),
     [
-        ("LOHA", "peft.save_as_lora"),
+        ("LOHA", "wattgate quant adapter convert"),
         ("IA3", "merge it"),
         ("PROMPT_TUNING", "prompt embeddings"),
         ("PREFIX_TUNING", "prefix tuning has no way into vLLM"),

@@ -29,6 +29,7 @@ from tests.fakes.safetensors_file import (
 CPU = DeviceFacts(kind="cpu")
 AVX2 = DeviceFacts(kind="cpu", avx512=False)
 AVX512 = DeviceFacts(kind="cpu", avx512=True)
+NO_AMX = DeviceFacts(kind="cpu", avx512=True, amx=False)
 TURING = DeviceFacts(kind="cuda", compute_capability=(7, 5))
 AMPERE = DeviceFacts(kind="cuda", compute_capability=(8, 0), memory_bytes=Bytes(24 * 2**30))
 VOLTA = DeviceFacts(kind="cuda", compute_capability=(7, 0))
@@ -36,6 +37,12 @@ UNKNOWN_GPU = DeviceFacts(kind="cuda")
 TINY_GPU = replace(AMPERE, memory_bytes=Bytes(1000))
 
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+FP8_BLOCK = {**FP8, "weight_block_size": [128, 128]}
+KV_FP8 = {
+    "quant_method": "compressed-tensors",
+    "config_groups": {},
+    "kv_cache_scheme": {"num_bits": 8, "type": "float"},
+}
 FP8_WEIGHT_ONLY = weight_only(8, kind="float", layout="float-quantized")
 NVFP4 = weight_only(4, kind="float", layout="nvfp4-pack-quantized", group=16)
 HQQ = {"quant_method": "hqq", "nbits": 4}
@@ -77,6 +84,11 @@ class Case:
 CHECKPOINTS: dict[str, tuple[Case, list[Case]]] = {
     "no-loader": (Case(HQQ, AMPERE), [Case(weight_only(4), AMPERE)]),
     "sparse-weights": (Case(SPARSE, AMPERE), [Case(DENSE, AMPERE)]),
+    "cpu-fp8-scales": (
+        Case(FP8_BLOCK, NO_AMX),
+        [Case(FP8_BLOCK, CPU), Case(FP8_BLOCK, AMPERE), Case(FP8_DYNAMIC, NO_AMX)],
+    ),
+    "cpu-fp8-kv": (Case(KV_FP8, AVX2), [Case(KV_FP8, AVX512), Case(KV_FP8, CPU), Case(KV_FP8, AMPERE)]),
     "cpu-fp4": (Case(NVFP4, CPU), [Case(NVFP4, AMPERE), Case(weight_only(4), CPU)]),
     "cpu-weight-only-int": (
         Case(weight_only(8), CPU),
