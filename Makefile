@@ -50,7 +50,7 @@ help: ## this list
 .venv-quant: .venv-quant/.cpu ## llm-compressor and PEFT, for GPTQ, AWQ … and for adapters
 
 .venv-quant/.cpu: constraints/quant.txt
-	@echo "installing llm-compressor and PEFT into .venv-quant (about two minutes)"
+	@echo "installing llm-compressor and PEFT into .venv-quant (about a minute)"
 	@test -x .venv-quant/bin/python || $(PYTHON) -m venv .venv-quant
 	@.venv-quant/bin/python $(PIP) $(PIP_ARGS) --no-compile --no-deps -r constraints/quant.txt
 	@touch $@

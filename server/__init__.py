@@ -43,6 +43,8 @@ What becomes of a record, in the order of control/metering.py:
     control/budgets.py      what each tenant has spent; tells the workers who is over
     efficiency/sampler.py   every second: the six metrics and their companions; report.py makes the table
     telemetry/exporter.py   /metrics, from the catalogue in telemetry/metrics.py
+    control/live/           the page at the control port's `/`, and the figures that it shows
+    control/runs.py         load runs that were announced; admin_runs.py is their API
 
 What `wattgate reload` does, and in which order: docs/operations.md; cli/reload.py asks, launcher/family.py does it.
 

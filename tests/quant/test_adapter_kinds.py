@@ -49,7 +49,8 @@ def made(quant_environment: QuantEnvironment, root: Path, tmp_path_factory: pyte
     """An adapter of every kind."""
     folder = tmp_path_factory.mktemp("made")
     command = [quant_environment.python, "-m", "tests.quant.make_adapters", folder]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600, check=False)
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}  # noqa: TID251  # passed on; small matrices gain nothing from more
+    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 

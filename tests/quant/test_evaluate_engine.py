@@ -70,14 +70,16 @@ def test_every_loss_of_a_variant_has_an_interval_and_the_reference_loses_nothing
 @pytest.mark.fleet
 @pytest.mark.timeout(600)
 def test_engines_behind_the_gateway_and_torch_agree(quant: Quant, fleet: Fleet, root: Path, short_text: Path) -> None:
-    """bf16 on an engine, float32 offline: they agree within the interval, and KL within a tenth of it and the noise."""
+    """On means; single tokens feel the engine's kernels: 0.004 nats of KL, 0.035 of agreement (docs/quality.md)."""
     base, variant = root / "models" / "demo", root / "variants" / "demo-int8"
     offline = measured(quant, short_text, variant, "--reference", base)
     names = ("--model", "demo:int8", "--reference-model", "demo:bf16")
     served = measured(quant, short_text, variant, "--reference", base, "--url", fleet.gateway, *names)
     assert "kl_nats" not in served
-    low, high = offline["perplexity_ratio"]["interval"]
-    assert low <= served["perplexity_ratio"]["value"] <= high
-    divergences = [path["kl_top20_nats"]["value"] for path in (offline, served)]
-    assert divergences[1] == pytest.approx(divergences[0], rel=0.5, abs=served["kl_top20_nats"]["noise"])
     assert served["perplexity"]["value"] == pytest.approx(offline["perplexity"]["value"], rel=0.01)
+    low, high = served["perplexity_ratio"]["interval"]
+    assert low <= offline["perplexity_ratio"]["value"] <= high
+    assert served["kl_top20_nats"]["value"] == pytest.approx(offline["kl_top20_nats"]["value"], abs=0.015)
+    agreement = offline["top1_agreement_ratio"]["value"]
+    assert served["top1_agreement_ratio"]["value"] == pytest.approx(agreement, abs=0.08)
+    assert served["kl_top20_nats"]["noise"] == pytest.approx(0, abs=0.005)

@@ -92,7 +92,6 @@ def test_equal_seeds_give_equal_weights_and_others_do_not(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--rate", "0.9", "--steps", "400"], "diverged in step"),
         (["--layers", "99", "--method", "freeze"], "--layers 99: the model has 4"),
         (["--device", "cuda:99"], "--device cuda:99"),
     ],
