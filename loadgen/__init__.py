@@ -18,6 +18,7 @@ The path of a run, file by file:
     _server_watch.py beside the run: _announce.py, _energy.py, _energy_join.py, _server_metrics.py, by _control.py
     _conclude.py     the end of a run: _files.py, _report.py, _report_html/, with _provenance.py
     _terminal.py     a running test in the terminal; _locust.py  what Locust's own page is told
+    _ui/             tabs in that page: the run while it goes, its results
 
 More than one run:
 

@@ -26,6 +26,7 @@ from loadgen._saturation import find_saturation
 from loadgen._sender import Sender
 from loadgen._shared import DRAIN_S
 from loadgen._terminal import Glance, Progress
+from loadgen._ui._tabs import Tabs
 from loadgen._worker import WorkerSession
 from loadgen._workers import Workers
 
@@ -72,6 +73,7 @@ class LoadSession:
         self._outcome: Outcome | None = None
         self._ending = BoundedSemaphore()
         self._progress: Progress | None = None
+        self._tabs = Tabs(environment) if environment.web_ui is not None else None
         self._began_at = 0.0
 
     # --- wiring -------------------------------------------------------------------------------------------------------
@@ -89,6 +91,8 @@ class LoadSession:
         events.quit.add_listener(self._on_quit)
         if self._workers is not None:
             self._workers.attach()
+        if self._tabs is not None:
+            self._tabs.attach()
         if self._environment.stop_timeout == 0:
             self._environment.stop_timeout = DRAIN_S
         logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -158,6 +162,8 @@ class LoadSession:
         if self._options.headless:
             self._progress = Progress(plan, self._glance)
             self._progress.start()
+        if self._tabs is not None:
+            self._tabs.begin(plan, lambda: self._glance().records)
         if self._workers is not None:
             self._workers.begin(plan, prepared)
             return
@@ -188,7 +194,11 @@ class LoadSession:
         with self._ending:
             if self._progress is not None:
                 self._progress.stop()
-            self._conclude(environment)
+            try:
+                self._conclude(environment)
+            finally:
+                if self._tabs is not None:
+                    self._tabs.end(self._outcome)
 
     def _conclude(self, environment: Any) -> None:
         harvest = self._gather(environment.stop_timeout)
