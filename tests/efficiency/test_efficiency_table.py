@@ -166,7 +166,7 @@ def test_samples_fit_the_catalogue_and_unknown_ones_are_none() -> None:
     assert names == {
         "wattgate_efficientllm_amu_ratio", "wattgate_efficientllm_pcu_ratio", "wattgate_efficientllm_al_seconds",
         "wattgate_efficientllm_at_tokens_per_second", "wattgate_efficientllm_aec_watts",
-        "wattgate_efficientllm_mcr_ratio", "wattgate_model_flops_total",
+        "wattgate_efficientllm_mcr_ratio", "wattgate_model_flops_total", "wattgate_quality_info",
     }  # fmt: skip  # no peak is known, so there is no mfu, no mbu
     int4 = ("demo-int4", "demo", "int4", "int4")
     samples = house.samples()
