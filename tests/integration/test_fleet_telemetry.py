@@ -25,6 +25,8 @@ ROUNDS = 15
 SILENT = {
     "Retries": "there is one replica of each variant: nowhere else to try",
     "Refused for load": "this load is below every bound",
+    "Utilization of compute and of memory bandwidth": "nobody told or measured the peak of this CPU",
+    "Time to load": "unknown of adapters that a control plane found loaded, after another test's reload",
 }
 """Panels that a healthy fleet under this load leaves empty, and why."""
 
