@@ -130,8 +130,8 @@ def _as_markdown(found: Mapping[str, Any]) -> str:
         ["base beside adapters, over base alone", _shown(values["base_beside_adapters_over_base"])],
         [f"{TWINS} alike in the same steps: farthest from their mean", _shown_twins(values["twins"])],
         [
-            "cancelled: share of decoding joules over share of tokens",
-            _shown(values["cancelled_joules_over_token_share"]),
+            "cancelled, over one that was to be as short from the start",
+            _shown(values["cancelled_over_as_short"]),
         ],
         ["method, by joules", ", ".join(f"{name} {share:.0%}" for name, share in found["methods"].items())],
         ["confidence at the end", f"{books['confidence']:.2g}"],

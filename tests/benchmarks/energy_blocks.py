@@ -94,18 +94,21 @@ def _twins(block: int, chance: random.Random) -> list[Ask]:
 
 
 def _cancelled(block: int, chance: random.Random) -> list[list[Ask]]:
-    """One after the other, not beside each other: who stays would pay alone for what both shared before."""
+    """Cut off; one that was to be as short from the start; and a whole one.
+
+    One after the other, not beside each other: who stays would pay alone for what both shared before.
+    """
     return [
         [
             Ask(
                 model="demo:bf16",
                 prompt=exact_prompt(chance, _PROMPT),
-                max_tokens=_LONG,
+                max_tokens=length,
                 group="cancelled",
                 block=block,
                 role=role,
                 leave_after=leave_after,
             )
         ]
-        for role, leave_after in (("whole", None), ("cut", _CUT))
+        for role, length, leave_after in (("whole", _LONG, None), ("short", _CUT, None), ("cut", _LONG, _CUT))
     ]

@@ -16,8 +16,8 @@ __all__ = ["Charged", "charged", "figures", "methods", "wrong_figures"]
 _Key = TypeVar("_Key")
 
 _TWINS_WITHIN: Final = 0.05
-_PROPORTION_WITHIN: Final = 0.2
-"""Steps grow with the context, and an engine has written some more when it hears of the end: no exact proportion."""
+_ALIKE_WITHIN: Final = 0.2
+"""An engine has written some tokens more when it hears of the end: not exactly alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ def figures(known: Sequence[Charged]) -> dict[str, Any]:
         "adapter_over_base_together": _ratio(adapters, "mixed adapter", "mixed base"),
         "adapter_over_base_apart": _ratio(adapters, "adapter", "base"),
         "base_beside_adapters_over_base": _ratio(adapters, "mixed base", "base"),
-        "cancelled_joules_over_token_share": _cancelled(_of(known, "cancelled")),
+        "cancelled_over_as_short": _cancelled(_of(known, "cancelled")),
     }
     return {**found, "twins": _twins(_of(known, "twins")), "cancelled": _bounds(_of(known, "cancelled"))}
 
@@ -82,11 +82,11 @@ def figures(known: Sequence[Charged]) -> dict[str, Any]:
 def wrong_figures(found: Mapping[str, Any]) -> list[str]:
     """What is not as it must be; what is not known is wrong, too."""
     wrong = [f"{name}: too little is known" for name, value in found.items() if value is None]
-    together, share = found["adapter_over_base_together"], found["cancelled_joules_over_token_share"]
+    together, alike = found["adapter_over_base_together"], found["cancelled_over_as_short"]
     if together is not None and together.low <= 1:
         wrong.append(f"adapter requests are not charged more than base ones beside them: {together}")
-    if share is not None and abs(share.mean - 1) > _PROPORTION_WITHIN:
-        wrong.append(f"what a cancelled request pays is not in proportion to its tokens: {share}")
+    if alike is not None and abs(alike.mean - 1) > _ALIKE_WITHIN:
+        wrong.append(f"a cancelled request does not pay what one of its length pays: {alike}")
     twins, cancelled = found["twins"], found["cancelled"]
     if twins is not None and twins["worst"] > _TWINS_WITHIN:
         wrong.append(f"a request is charged {twins['worst']:.1%} more or less than the mean of its twins")
@@ -141,21 +141,21 @@ def _in_step(block: Sequence[Charged]) -> bool:
     return max(max(firsts) - min(firsts), max(lasts) - min(lasts)) < step / 2
 
 
-def _pairs(known: Sequence[Charged]) -> list[tuple[Charged, Charged]]:
-    """(cut, whole) of each block that has both."""
+def _pairs(known: Sequence[Charged], other: str) -> list[tuple[Charged, Charged]]:
+    """The one that was cut and the other, of each block that has both."""
     blocks = _by(known, lambda each: each.ask.block).values()
     roles = [{one.ask.role: one for one in block} for block in blocks]
-    return [(block["cut"], block["whole"]) for block in roles if len(block) == 2]
+    return [(block["cut"], block[other]) for block in roles if {"cut", other} <= block.keys()]
 
 
 def _cancelled(known: Sequence[Charged]) -> Interval | None:
-    """The cut one's share of its twin's joules, prompts apart, over its share of the twin's tokens."""
-    ratios = [cut.decode_joules / whole.decode_joules / (cut.tokens / whole.tokens) for cut, whole in _pairs(known)]
+    """Joules of the one that was cut over those of one that was to be as short from the start."""
+    ratios = [cut.joules / short.joules for cut, short in _pairs(known, "short")]
     return ratio_interval(ratios) if len(ratios) > 1 else None
 
 
 def _bounds(known: Sequence[Charged]) -> dict[str, Any] | None:
-    pairs = _pairs(known)
+    pairs = _pairs(known, "whole")
     if not pairs:
         return None
     return {

@@ -163,6 +163,7 @@ def energy_blocks(*, adapter: float = 3.0, twin: float = 1.0, cut: float = 0.5) 
             *(charge("adapters", block, role, machine * adapter) for role in ("adapter", "mixed adapter")),
             *(charge("twins", block, "", machine * joules) for joules in (1.0, 1.0, 1.0, twin)),
             charge("cancelled", block, "whole", machine),
+            charge("cancelled", block, "short", machine * 0.5, tokens=5),
             charge("cancelled", block, "cut", machine * cut, tokens=5),
         )
     ]
@@ -174,7 +175,7 @@ def test_energy_is_compared_within_blocks() -> None:
     assert found["int8_over_bf16"].high - found["int8_over_bf16"].low == pytest.approx(0.0, abs=1e-9)
     assert found["adapter_over_base_together"].mean == pytest.approx(3.0)
     assert found["twins"]["worst"] == pytest.approx(0.0)
-    assert found["cancelled_joules_over_token_share"].mean == pytest.approx(1.0)
+    assert found["cancelled_over_as_short"].mean == pytest.approx(1.0)
     assert wrong_figures(found) == []
 
 
@@ -192,7 +193,7 @@ def test_twins_that_the_engine_computed_apart_are_not_compared() -> None:
         (energy_blocks(adapter=1.0), "adapter requests are not charged more"),
         (energy_blocks(twin=1.1), "more or less than the mean of its twins"),
         (energy_blocks(cut=1.2), "a cancelled request is charged nothing, or more"),
-        (energy_blocks(cut=0.2), "not in proportion"),
+        (energy_blocks(cut=0.2), "does not pay what one of its length pays"),
         ([], "int8_over_bf16: too little is known"),
     ],
 )
