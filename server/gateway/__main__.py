@@ -32,7 +32,7 @@ __all__ = ["main"]
 
 _FIRST_TABLE: Final = Seconds(5.0)
 """Longest wait for a routing table: clients wait in the socket's queue meanwhile."""
-_COLLECT_AFTER: Final = (1_000, 10, 400)
+_COLLECT_AFTER: Final = (5_000, 4, 200)
 """Everything waits for a collection: small ones often, of a few ms at most with thousands of streams, and a full one
 after four million objects."""
 
