@@ -52,28 +52,20 @@ def _parser() -> argparse.ArgumentParser:
     made.set_defaults(run=_generate)
     checked = commands.add_parser("check", help="compare the files with their source; status 1 if they differ")
     checked.set_defaults(run=_check)
-    pushed = commands.add_parser(
-        "push",
-        help="make a running Grafana have what the source says; again and again",
-        epilog=_ENVIRONMENT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    _add_target(pushed)
+    pushed = _add_talking(commands, "push", "make a running Grafana have what the source says; again and again")
     pushed.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     pushed.add_argument("--control", metavar="URL", help="control port: annotate the load runs that it knows")
     pushed.set_defaults(run=_push)
-    compared = commands.add_parser(
-        "diff",
-        help="compare a running Grafana with the source; status 1 if it differs",
-        epilog=_ENVIRONMENT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    _add_target(compared)
+    compared = _add_talking(commands, "diff", "compare a running Grafana with the source; status 1 if it differs")
     compared.set_defaults(run=_diff)
     return parser
 
 
-def _add_target(parser: Any) -> None:
+def _add_talking(commands: Any, name: str, summary: str) -> Any:
+    """A command that talks to a running Grafana."""
+    parser = commands.add_parser(
+        name, help=summary, epilog=_ENVIRONMENT, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     lowest = ".".join(map(str, LOWEST_VERSION))
     parser.add_argument("--url", help=f"of Grafana, {lowest} or newer")
     parser.add_argument(
@@ -83,6 +75,7 @@ def _add_target(parser: Any) -> None:
     )
     parser.add_argument("--interval", default="15s", help="Prometheus' scrape interval (default: %(default)s)")
     parser.add_argument("--no-alerts", action="store_true", help="leave alerting to Prometheus' own rules")
+    return parser
 
 
 def _generate(chosen: argparse.Namespace) -> int:

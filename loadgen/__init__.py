@@ -17,6 +17,7 @@ The path of a run, file by file:
     _validity.py     which of the figures may be believed
     _server_watch.py beside the run: _announce.py, _energy.py, _energy_join.py, _server_metrics.py, by _control.py
     _conclude.py     the end of a run: _files.py, _report.py, _report_html/, with _provenance.py
+    _whole_file.py   files that are whole, or as they were
     _terminal.py     a running test in the terminal; _locust.py  what Locust's own page is told
     _ui/             tabs in that page: the run while it goes, its results
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from loadgen._record import Record
 from loadgen._slo import Slo
 from loadgen._summary import ALL, histograms_of
 from loadgen._timeseries import timeseries_of
+from loadgen._whole_file import write_whole
 
 __all__ = ["HISTOGRAMS", "REQUESTS", "SUMMARY", "SUMMARY_CSV", "TIMESERIES", "read_records", "write_run"]
 
@@ -48,25 +49,17 @@ def write_run(
     """All files; `summary.json` comes last: where it is, the others are. `joules`: by request id, what it took."""
     folder.mkdir(parents=True, exist_ok=True)
     ordered = sorted(records, key=lambda record: record.index)
-    _write(folder / REQUESTS, (_line(record, slo, (joules or {}).get(record.request_id)) for record in ordered))
-    _write(folder / TIMESERIES, [json.dumps(timeseries_of(ordered)) + "\n"])
-    _write(folder / HISTOGRAMS, [json.dumps(_histograms(ordered)) + "\n"])
-    _write(folder / SUMMARY_CSV, [_csv([*map(_with_energy(summary), summary["models"]), summary["totals"]])])
-    _write(folder / SUMMARY, [json.dumps(summary, indent=2) + "\n"])
+    write_whole(folder / REQUESTS, (_line(record, slo, (joules or {}).get(record.request_id)) for record in ordered))
+    write_whole(folder / TIMESERIES, [json.dumps(timeseries_of(ordered)) + "\n"])
+    write_whole(folder / HISTOGRAMS, [json.dumps(_histograms(ordered)) + "\n"])
+    write_whole(folder / SUMMARY_CSV, [_csv([*map(_with_energy(summary), summary["models"]), summary["totals"]])])
+    write_whole(folder / SUMMARY, [json.dumps(summary, indent=2) + "\n"])
 
 
 def read_records(folder: Path) -> list[Record]:
     """What `write_run` wrote of the requests."""
     with (folder / REQUESTS).open(encoding="utf-8") as lines:
         return [Record.from_json(json.loads(line)) for line in lines]
-
-
-def _write(path: Path, parts: Iterable[str]) -> None:
-    """By a rename: a reader sees the old file or the whole new one."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with unfinished.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(parts)
-    unfinished.replace(path)
 
 
 def _line(record: Record, slo: Slo | None, joules: Mapping[str, Any] | None) -> str:

@@ -20,16 +20,10 @@ __all__ = [
     "tenants_over_budget",
     "total_co2e_per_hour",
     "total_cost_per_hour",
-    "watts",
     "watts_by_configuration",
 ]
 
 _HOUR = 3600
-
-
-def watts() -> Query:
-    """What all meters read."""
-    return Query(expr=f"sum(rate(wattgate_device_energy_joules_total[{RATE_WINDOW}]))", legend="all devices")
 
 
 def watts_by_configuration() -> Query:

@@ -40,7 +40,7 @@ NOW: Final = Row(
             gateway.total_output_tokens(),
         ),
         _stat("In flight", "Requests at engines.", "no engine is known.", "short", gateway.total_in_flight()),
-        _stat("Power", "What all meters read.", _NO_METER, "watt", energy.watts()),
+        _stat("Power", "What all meters read.", _NO_METER, "watt", queries.meter_watts()),
         _stat(
             "Emissions",
             "Grams of CO2e an hour, of all accounts, at the intensity of the moment.",

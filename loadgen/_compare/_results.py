@@ -17,7 +17,7 @@ from loadgen._compare._baseline import Regression
 from loadgen._compare._design import TWIN
 from loadgen._compare._pareto import Point
 from loadgen._compare._ranks import ServerView
-from loadgen._compare._store import write_whole
+from loadgen._compare._store import write_text
 from loadgen._compare._tables import Grid
 
 __all__ = ["Results", "show", "write"]
@@ -39,9 +39,9 @@ class Results:
 
 
 def write(results: Results, folder: Path, *, html: str) -> None:
-    write_whole(folder / "results.json", json.dumps(_to_json(results, folder), indent=1, default=_plain))
-    write_whole(folder / "results.md", _markdown(results))
-    write_whole(folder / "report.html", html)
+    write_text(folder / "results.json", json.dumps(_to_json(results, folder), indent=1, default=_plain))
+    write_text(folder / "results.md", _markdown(results))
+    write_text(folder / "report.html", html)
 
 
 def show(results: Results, console: Console) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,8 +11,9 @@ from loadgen._compare._design import Run
 from loadgen._compare._document import PlanError
 from loadgen._compare._plan import ComparePlan
 from loadgen._compare._reading import Figures
+from loadgen._whole_file import write_whole
 
-__all__ = ["Store", "write_whole"]
+__all__ = ["Store", "write_text"]
 
 _STATE: Final = "state.json"
 _FIGURES: Final = "figures.json"
@@ -43,7 +43,7 @@ class Store:
         return Figures.from_json(found) if found is not None else None
 
     def finish(self, run: Run, figures: Figures) -> None:
-        write_whole(self.run_folder(run) / _FIGURES, json.dumps(figures.to_json(), indent=1))
+        write_text(self.run_folder(run) / _FIGURES, json.dumps(figures.to_json(), indent=1))
 
     def recall(self, key: str) -> Any:
         """A fact found on the way (a capacity, the number of blocks), or None."""
@@ -54,7 +54,7 @@ class Store:
         self.save()
 
     def save(self) -> None:
-        write_whole(self.folder / _STATE, json.dumps(self._state, indent=1))
+        write_text(self.folder / _STATE, json.dumps(self._state, indent=1))
 
     def _read(self, file: Path) -> Mapping[str, Any] | None:
         try:
@@ -66,12 +66,10 @@ class Store:
         return found if isinstance(found, dict) else None
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Either the old content or the new, whatever happens."""
+def write_text(file: Path, text: str) -> None:
+    """Either the old content or the new, whatever happens; its folder is made."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.part")
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, file)  # noqa: PTH105  # Path.replace is the same; this one says atomic
+    write_whole(file, [text, "\n"])
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> list[str]:

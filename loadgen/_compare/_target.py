@@ -12,7 +12,7 @@ from rich.console import Console
 
 from loadgen._compare._derived import derived, read_source, variant_of
 from loadgen._compare._plan import ComparePlan, Configuration
-from loadgen._compare._store import write_whole
+from loadgen._compare._store import write_text
 from loadgen._demo._board import Board
 from loadgen._demo._config import DemoConfig, Engine
 from loadgen._demo._gateway import RunningGateway
@@ -88,7 +88,7 @@ class OwnGateway:
         if text == self._running:
             return
         file = self._folder / "gateway.yaml"
-        write_whole(file, text)
+        write_text(file, text)
         title = "Starting engines" if self._gateway is None else f"Restarting an engine for {configuration.name}"
         with Board(self._console, title) as board:
             self._gateway = self._take_over(file, self._gateway)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from loadgen._report_html._folder import read_folder
 from loadgen._report_html._run import page
+from loadgen._whole_file import write_whole
 
 __all__ = ["REPORT", "write_html"]
 
@@ -22,7 +23,5 @@ REPORT = "report.html"
 def write_html(folder: Path) -> Path:
     """Write `folder/report.html` of what else lies in `folder`; what is missing there is left out. Raises `OSError`."""
     report = folder / REPORT
-    part = folder / f".{REPORT}.unfinished"
-    part.write_text(page(read_folder(folder)), encoding="utf-8")
-    part.replace(report)
+    write_whole(report, [page(read_folder(folder))])
     return report

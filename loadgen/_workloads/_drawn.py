@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from loadgen._arrivals import Times
 from loadgen._workloads._draws import Zipf, generator
 from loadgen._workloads._lengths import Drawing, Fitted
 from loadgen._workloads._options import Options
@@ -16,8 +15,8 @@ from loadgen._workloads._presets import (
     LONG_CONTEXT_SHARED,
     SUMMARISE_LENGTHS,
 )
-from loadgen._workloads._workload import Ask, Probes
-from loadgen._workloads._writer import Writer
+from loadgen._workloads._workload import Ask
+from loadgen._workloads._writer import Writer, Written
 
 if TYPE_CHECKING:
     from loadgen._gateway import Prepared
@@ -61,21 +60,13 @@ def long_context(plan: Plan, prepared: Prepared) -> _Drawn:
     return _Drawn(preset, plan, prepared, documents=32, zipf=1.0)
 
 
-class _Drawn:
+class _Drawn(Written):
     def __init__(self, preset: _Preset, plan: Plan, prepared: Prepared, **defaults: float) -> None:
         options = Options.parse(plan.workload_options, defaults)
         self._preset, self._options, self._seed = preset, options, plan.seed
         self._write = Writer(plan, prepared, options)
         self._lengths = Fitted(preset.lengths, seed=plan.seed, room=self._write.room)
         self._documents = Zipf(options.whole("documents"), options.number("zipf")) if preset.shared else None
-
-    @property
-    def probes(self) -> Probes:
-        return self._write.probes
-
-    @property
-    def times_s(self) -> Times | None:
-        return None
 
     def describe(self) -> dict[str, Any]:
         return {"source": self._preset.source, "scale": round(self._lengths.scale.factor, 4), **self._options.values}

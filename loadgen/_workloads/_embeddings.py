@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from loadgen._arrivals import Times
 from loadgen._workloads._options import Options
-from loadgen._workloads._workload import EMBEDDINGS, Ask, Probes
-from loadgen._workloads._writer import Writer
+from loadgen._workloads._workload import EMBEDDINGS, Ask
+from loadgen._workloads._writer import Writer, Written
 
 if TYPE_CHECKING:
     from loadgen._gateway import Prepared
@@ -18,7 +17,7 @@ __all__ = ["Embeddings"]
 _DEFAULTS: Final = {"batch": 1}
 
 
-class Embeddings:
+class Embeddings(Written):
     """`batch` texts of `--prompt-tokens` each in a request to `/v1/embeddings`."""
 
     def __init__(self, plan: Plan, prepared: Prepared) -> None:
@@ -26,14 +25,6 @@ class Embeddings:
         self._tokens, self._batch = plan.prompt_tokens, options.whole("batch")
         self._write = Writer(plan, prepared, options, endpoint=EMBEDDINGS)
         self._write.check(self._tokens, 0, "--prompt-tokens")
-
-    @property
-    def probes(self) -> Probes:
-        return self._write.probes
-
-    @property
-    def times_s(self) -> Times | None:
-        return None
 
     def describe(self) -> dict[str, Any]:
         return {"prompt_tokens": self._tokens, "batch": self._batch}

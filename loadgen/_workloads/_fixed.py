@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from loadgen._arrivals import Times
 from loadgen._workloads._options import Options
-from loadgen._workloads._workload import Ask, Probes
-from loadgen._workloads._writer import Writer
+from loadgen._workloads._workload import Ask
+from loadgen._workloads._writer import Writer, Written
 
 if TYPE_CHECKING:
     from loadgen._gateway import Prepared
@@ -16,21 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["Fixed"]
 
 
-class Fixed:
+class Fixed(Written):
     """Every request has `--prompt-tokens` and `--output-tokens`."""
 
     def __init__(self, plan: Plan, prepared: Prepared) -> None:
         self._tokens = plan.prompt_tokens, plan.output_tokens
         self._write = Writer(plan, prepared, Options.parse(plan.workload_options))
         self._write.check(*self._tokens, "--prompt-tokens or --output-tokens")
-
-    @property
-    def probes(self) -> Probes:
-        return self._write.probes
-
-    @property
-    def times_s(self) -> Times | None:
-        return None
 
     def describe(self) -> dict[str, Any]:
         return {"prompt_tokens": self._tokens[0], "output_tokens": self._tokens[1]}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from loadgen._arrivals import Times
 from loadgen._errors import LoadError
 from loadgen._workloads._options import Options
 from loadgen._workloads._workload import CHAT, Ask, Probes
-from loadgen._workloads._writer import Writer
+from loadgen._workloads._writer import Writer, Written
 
 if TYPE_CHECKING:
     from loadgen._gateway import Prepared
@@ -19,7 +18,7 @@ __all__ = ["MultiTurn"]
 _DEFAULTS: Final = {"turns": 4, "sessions": 16}
 
 
-class MultiTurn:
+class MultiTurn(Written):
     """`sessions` conversations side by side, of `turns` turns each; then as many others.
 
     A turn is a user's message of `--prompt-tokens` and an answer of `--output-tokens`. The history holds answers that
@@ -42,10 +41,6 @@ class MultiTurn:
     @property
     def probes(self) -> Probes:
         return Probes(endpoint=CHAT, several_messages=True)
-
-    @property
-    def times_s(self) -> Times | None:
-        return None
 
     def describe(self) -> dict[str, Any]:
         return {

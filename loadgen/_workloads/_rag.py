@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from loadgen._arrivals import Times
 from loadgen._workloads._draws import Zipf, generator
 from loadgen._workloads._lengths import Scale, Tokens
 from loadgen._workloads._options import Options
-from loadgen._workloads._workload import Ask, Probes
-from loadgen._workloads._writer import Writer
+from loadgen._workloads._workload import Ask
+from loadgen._workloads._writer import Writer, Written
 
 if TYPE_CHECKING:
     from loadgen._gateway import Prepared
@@ -22,7 +21,7 @@ _POPULARITY: Final = {"zipf": 1.0}
 _STREAM: Final = 0x726167
 
 
-class Rag:
+class Rag(Written):
     """An instruction that all share, `passages` of a `pool` of Zipf popularity, a question of the request's own.
 
     All lengths in tokens. They shrink by one factor where the context is too short.
@@ -38,14 +37,6 @@ class Rag:
         prompt = number("instruction") + self._passages * number("passage") + number("question")
         scale = Scale.of(Tokens(prompt, number("answer")), self._write.room)
         self._factor, self._tokens = scale.factor, scale.fit(prompt, number("answer"))
-
-    @property
-    def probes(self) -> Probes:
-        return self._write.probes
-
-    @property
-    def times_s(self) -> Times | None:
-        return None
 
     def describe(self) -> dict[str, Any]:
         prompt, output = self._tokens

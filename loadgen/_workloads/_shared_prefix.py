@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from loadgen._arrivals import Times
 from loadgen._workloads._draws import Zipf, generator
 from loadgen._workloads._options import Options
-from loadgen._workloads._workload import Ask, Probes
-from loadgen._workloads._writer import Writer
+from loadgen._workloads._workload import Ask
+from loadgen._workloads._writer import Writer, Written
 
 if TYPE_CHECKING:
     from loadgen._gateway import Prepared
@@ -20,7 +19,7 @@ _DEFAULTS: Final = {"groups": 8, "prefix": 256, "zipf": 1.0}
 _STREAM: Final = 0x677270
 
 
-class SharedPrefix:
+class SharedPrefix(Written):
     """`prefix` tokens of the group, then `--prompt-tokens` of the request's own; groups of Zipf popularity."""
 
     def __init__(self, plan: Plan, prepared: Prepared) -> None:
@@ -31,14 +30,6 @@ class SharedPrefix:
         self._groups = Zipf(options.whole("groups"), options.number("zipf"))
         self._write = Writer(plan, prepared, options)
         self._write.check(*self._tokens, "prefix (--workload-options), --prompt-tokens or --output-tokens")
-
-    @property
-    def probes(self) -> Probes:
-        return self._write.probes
-
-    @property
-    def times_s(self) -> Times | None:
-        return None
 
     def describe(self) -> dict[str, Any]:
         return {"prompt_tokens": self._tokens[0], "output_tokens": self._tokens[1], **self._options.values}

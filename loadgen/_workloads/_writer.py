@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from loadgen._arrivals import Times
 from loadgen._errors import LoadError
 from loadgen._prompts import Prompts
 from loadgen._workloads._options import Options
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from loadgen._gateway import Prepared
     from loadgen._plan import Plan
 
-__all__ = ["Writer"]
+__all__ = ["Writer", "Written"]
 
 _MARGIN: Final = 0.02
 _MARGIN_TOKENS: Final = 8
@@ -138,3 +139,17 @@ def _prompt(endpoint: Endpoint, prompt: str | Sequence[Any]) -> dict[str, Any]:
     if endpoint == CHAT:
         return {"messages": prompt}
     return {"input" if endpoint == EMBEDDINGS else "prompt": prompt}
+
+
+class Written:
+    """A workload whose texts a `Writer` makes to their lengths."""
+
+    _write: Writer
+
+    @property
+    def probes(self) -> Probes:
+        return self._write.probes
+
+    @property
+    def times_s(self) -> Times | None:
+        return None

@@ -7,10 +7,11 @@ import math
 
 import pytest
 
+from loadgen._compare._student import t_quantile
 from tests.benchmarks.document import markdown_table, with_section
 from tests.benchmarks.energy_figures import Charged, charged, figures, methods, wrong_figures
 from tests.benchmarks.energy_load import Ask
-from tests.benchmarks.interval import mean_interval, ratio_interval, t_quantile
+from tests.benchmarks.interval import mean_interval, ratio_interval
 from tests.benchmarks.load import Counts, Load, Shape, _Stream
 from tests.benchmarks.probes.ground import Cell
 from tests.benchmarks.probes.matrix import as_markdown as matrix_as_markdown

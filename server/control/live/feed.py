@@ -71,8 +71,8 @@ class Feed:
         """When the accounts had last gone on."""
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
         self._ticks = 0
-        self._table: bytes | None = None
-        self._status: bytes | None = None
+        self._states: list[tuple[str, str]] = []
+        """Of each engine, as told last."""
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -118,8 +118,7 @@ class Feed:
         self._listeners.add(queue)
         try:
             yield _event("history", {**self._history.to_json(), "now": self._clock.wall()})
-            status = await self._status_event()
-            yield status
+            yield self._status_event(self._sources.status())
             yield await self._table_event()
             while (message := await queue.get()) is not None:
                 yield message
@@ -127,21 +126,23 @@ class Feed:
             self._listeners.discard(queue)
 
     async def _tell_slowly(self) -> None:
-        """What changes seldom: the state of engines when it has changed, the table every few seconds."""
+        """The table every few seconds; the state of everything with it, and at once when an engine's has changed."""
         self._ticks += 1
-        status = await self._status_event()
-        if status != self._status:
-            self._status = status
-            self._tell(status)
-        if self._ticks % _TABLE_EVERY == 0:
+        with_table = self._ticks % _TABLE_EVERY == 0
+        status = self._sources.status()
+        states = [(engine["name"], engine["state"]) for engine in status.get("engines", ())]
+        if with_table or states != self._states:
+            self._states = states
+            self._tell(self._status_event(status))
+        if with_table:
             self._tell(await self._table_event())
 
     async def _table_event(self) -> bytes:
         # Quantiles of many configurations take milliseconds: not on the loop that meters and takes records.
         return _event("table", await asyncio.to_thread(self._sources.table))
 
-    async def _status_event(self) -> bytes:
-        return _event("status", {**self._sources.status(), "carbon": self._sources.carbon()})
+    def _status_event(self, status: Mapping[str, Any]) -> bytes:
+        return _event("status", {**status, "carbon": self._sources.carbon()})
 
     def _tell(self, message: bytes) -> None:
         for queue in list(self._listeners):

@@ -1,6 +1,6 @@
 // The table of configurations, the sentence above it, and the engines.
 
-import { cell, duration, element, number, percent, UNKNOWN } from "./format.js";
+import { cell, duration, element, number, percent } from "./format.js";
 import { getJson } from "./stream.js";
 
 const COLUMNS = ["output_token_j", "itl_p95_s", "ttft_p95_s", "output_tokens_per_s", "memory_bytes", "mcr_ratio",
@@ -134,5 +134,3 @@ export function configurationsOf(status) {
   for (const engine of status.engines) for (const name of engine.adapters) found.add(`${name}:${engine.variant}`);
   return [...found];
 }
-
-export { UNKNOWN };
